@@ -1,0 +1,48 @@
+"""What can go wrong in `medrec`, and whether trying again can help.
+
+MedrecError                 the message is written for the person who reads it
+  InputError                a file, line or field given by the user is wrong; mend it
+    CohortError             a cohort folder is damaged, outdated or not the one expected
+    KnowledgeError          a knowledge table (interactions, structures, mappings) is wrong
+    ConfigError             a setting is wrong; retrying cannot help
+      UnknownPluginError    no model, dataset, metric, ... of that name
+  TrialError                one trial failed; the sweep goes on
+    NonFiniteLossError      the loss became NaN or infinite; the same spec will fail again
+    CheckpointError         a checkpoint does not fit its trial; it is ignored and training restarts
+"""
+
+
+class MedrecError(Exception):
+    """Root of every error that `medrec` raises on purpose."""
+
+
+class InputError(MedrecError):
+    """The user's input is wrong: the message names file, line or field, value and remedy."""
+
+
+class CohortError(InputError):
+    """A cohort folder is missing, damaged, of another schema or of another fingerprint."""
+
+
+class KnowledgeError(InputError):
+    """A knowledge table is missing or malformed."""
+
+
+class ConfigError(InputError):
+    """A setting is out of its range or unknown."""
+
+
+class UnknownPluginError(ConfigError):
+    """No plug-in of that name exists; the message suggests the nearest one."""
+
+
+class TrialError(MedrecError):
+    """One trial failed; others are not concerned."""
+
+
+class NonFiniteLossError(TrialError):
+    """The training loss became NaN or infinite."""
+
+
+class CheckpointError(TrialError):
+    """A checkpoint does not belong to the trial that reads it, or is damaged."""

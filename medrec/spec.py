@@ -1,0 +1,122 @@
+"""The one value that says what a trial is. Its hash is the trial's key.
+
+Nothing here imports torch: plans are made and printed where it is not installed.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA = 1
+
+
+class Frozen(BaseModel):
+    """A value that refuses to exist when wrong and does not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelConfig(Frozen):
+    """Base of every model's settings: each field has a default, a range and its source."""
+
+    variant: Literal["paper", "released"] = Field(
+        default="paper",
+        description="paper: as published, defects mended; released: as its code behaves",
+    )
+
+
+class Training(Frozen):
+    """The training loop's settings; fitted models ignore all of them."""
+
+    epochs: int = Field(default=20, ge=1, description="passes over the training patients")
+    batch_size: int = Field(default=16, ge=1, description="patients per step")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="of Adam")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="of Adam (L2)")
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest gradient norm; none clips nothing"
+    )
+
+
+class Protocol(Frozen):
+    """How a trial is measured; one protocol for every arm of a comparison."""
+
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="score from which a drug is recommended"
+    )
+    select: Literal["jaccard", "f1", "prauc"] = Field(
+        default="jaccard", description="validation metric that chooses the epoch; higher is better"
+    )
+    visits: Literal["all", "transitions"] = Field(
+        default="all", description="visits that validation counts; transitions leave out the first"
+    )
+
+
+class KnowledgeSpec(Frozen):
+    """Which knowledge tables a trial reads, and the sha256 of what they hold."""
+
+    interactions: str = Field(
+        default="embedded", description="pair table (csv: two ATC codes a row), or `embedded`"
+    )
+    structures: str = Field(
+        default="embedded", description="csv with columns atc3,drug,smiles, or `embedded`"
+    )
+    fingerprint: str = Field(default="", description="sha256 of the tables; filled in by the plan")
+
+
+class CohortRef(Frozen):
+    """Where a cohort lies and which one it must be."""
+
+    path: str
+    fingerprint: str
+
+
+class Resources(Frozen):
+    """What a trial asks of the cluster."""
+
+    cpus: float = Field(default=1.0, gt=0, description="CPU cores; also the number of threads")
+    gpus: float = Field(default=0.0, ge=0, le=1, description="share of one GPU")
+
+
+class TrialSpec(Frozen):
+    """Everything that determines a trial's result, and where it runs.
+
+    The key covers what determines the result: not the cohort's or tables' place on disk, nor the
+    resources. A model's settings are complete: defaults are written out, so that a later change
+    of a default is another key.
+    """
+
+    model: str
+    config: dict[str, Any]
+    training: Training = Training()
+    protocol: Protocol = Protocol()
+    knowledge: KnowledgeSpec = KnowledgeSpec()
+    cohort: CohortRef
+    seed: int = Field(ge=0)
+    resources: Resources = Resources()
+
+    @property
+    def key(self) -> str:
+        """First 16 hex digits of the sha256 of the result-determining fields."""
+        decisive = self.model_dump(mode="json", exclude={"resources"})
+        decisive["cohort"] = self.cohort.fingerprint
+        decisive["knowledge"] = self.knowledge.fingerprint
+        decisive["schema"] = SCHEMA
+        text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def preset(released: dict[str, Any]) -> Any:
+    """Returns a validator that fills unset fields from `released` when that variant is asked for.
+
+    A field that is set keeps its value: `variant: released` with `controller: none` is the
+    released code without a DDI controller.
+    """
+
+    def fill(data: Any) -> Any:
+        if isinstance(data, dict) and data.get("variant") == "released":
+            return {**released, **data}
+        return data
+
+    return model_validator(mode="before")(fill)

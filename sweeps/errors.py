@@ -1,0 +1,33 @@
+"""What can go wrong in `sweeps`. The tree is the retry policy.
+
+SweepError               the message is written for the person who reads it
+  StudyError             the study file is wrong; mend it
+  StoreError             results cannot be read or recorded; stop
+    DamagedTrialError    one stored trial does not match its manifest; `run` computes it again
+  BusyError              another driver works on this results directory
+  TrialsFailedError      the study ended, but some trials failed; `run` tries them again
+"""
+
+
+class SweepError(Exception):
+    """Root of every error that `sweeps` raises on purpose."""
+
+
+class StudyError(SweepError):
+    """The study file or a `--set` is wrong; the message names the field."""
+
+
+class StoreError(SweepError):
+    """The results directory cannot be read or written."""
+
+
+class DamagedTrialError(StoreError):
+    """A stored trial's files do not match its manifest."""
+
+
+class BusyError(SweepError):
+    """Another driver holds the results directory."""
+
+
+class TrialsFailedError(SweepError):
+    """Some trials failed; everything else is stored."""

@@ -1,0 +1,80 @@
+"""`study.json`: what a results directory is about. Written before the first trial starts.
+
+With the trials beside it, this is all that tables and reports need: neither the study file, nor
+the cohort, nor the knowledge tables are read again.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from medrec.spec import Frozen, Protocol, TrialSpec
+
+SCHEMA: Literal[1] = 1
+
+
+class Arm(Frozen):
+    """One variant under comparison and its trials."""
+
+    name: str
+    title: str
+    model: str
+    ablation: str | None = Field(default=None, description="which ablation of the model, if any")
+    seeded: bool = Field(description="whether training depends on the seed")
+    trials: dict[str, str] = Field(description="seed to trial key")
+
+
+class CohortFacts(Frozen):
+    """What captions say of the cohort."""
+
+    name: str
+    fingerprint: str
+    counts: dict[str, float]
+    split: str
+    visit_order: str
+
+
+class DdiGraph(Frozen):
+    """The interaction graph over the cohort's drug classes."""
+
+    name: str
+    fingerprint: str
+    pairs: list[tuple[int, int]] = Field(description="indices into `medications`, i < j")
+
+
+class SearchPlan(Frozen):
+    """A search as the study asked for it."""
+
+    name: str
+    model: str
+    trials: int
+    objectives: tuple[str, ...]
+    ddi_ceiling: float | None
+    base: TrialSpec
+    space: dict[str, dict[str, Any]] = Field(
+        description="dimension to its distribution (Optuna's JSON form)"
+    )
+    early_stopping: dict[str, int] | None
+    concurrent: int | None
+    sampler_seed: int
+
+
+class StudyRecord(Frozen):
+    """Everything about a study that is not a trial's result."""
+
+    schema_version: Literal[1] = SCHEMA
+    name: str
+    question: str
+    arms: tuple[Arm, ...]
+    reference: str
+    searches: tuple[SearchPlan, ...]
+    tables: tuple[str, ...]
+    protocol: Protocol
+    seeds: tuple[int, ...]
+    cohort: CohortFacts
+    ddi: DdiGraph
+    medications: tuple[str, ...]
+    true_ddi_rate: float = Field(description="DDI rate of the true test prescriptions")
+    true_medications: float = Field(description="drugs per visit of the true test prescriptions")
+    resamples: int
+    bootstrap_seed: int

@@ -1,0 +1,308 @@
+"""The results store: one directory per study, one directory per finished trial.
+
+study.json                      what the study is about (`sweeps.record`)
+trials/<key>/trial.json         spec, best epoch, validation metrics, times, versions
+             history.parquet    a row an epoch: training loss, validation metrics, seconds
+             predictions.parquet  a row a test visit: true set, chosen set, scores
+             model.safetensors  weights of the best validation epoch
+             manifest.json      size and sha256 of the files above
+failed/<key>.json               why a trial failed, and how often
+searches/<name>/<number>.json   what a search suggested, and what became of it
+running/<key>/                  epoch checkpoint of an unfinished trial
+tensorboard/<key>/              event files
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from medrec.predictions import Predictions
+from sweeps.errors import DamagedTrialError, StoreError
+from sweeps.record import StudyRecord
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """A finished trial.
+
+    Attributes:
+        key: the spec's key.
+        summary: `trial.json`: spec, best_epoch, validation (metrics), seconds, versions.
+        history: columns of `history.parquet`, each a list with one value an epoch.
+        predictions: of the test split.
+    """
+
+    key: str
+    summary: dict[str, Any]
+    history: dict[str, list[float]]
+    predictions: Predictions
+
+
+class ResultsStore:
+    """Keeps every finished trial of a study.
+
+    **Whole or absent.** A trial is visible with all its files and matching checksums, or not at
+    all. **One writer per key.** Two workers that finish the same key leave one trial, and neither
+    fails. **Never rewritten.** What a key holds does not change. **Nothing runs.** Reading it
+    executes no stored code: JSON, Parquet and safetensors only.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    # ------------------------------------------------------------------ the study
+
+    def write_study(self, record: StudyRecord) -> None:
+        """Writes `study.json`, replacing an older one whole."""
+        self.write_text("study.json", record.model_dump_json(indent=2) + "\n")
+
+    def study(self) -> StudyRecord:
+        """Returns the study's record.
+
+        Raises:
+            StoreError: the directory holds no study, or one of another schema.
+        """
+        path = self.root / "study.json"
+        if not path.is_file():
+            raise StoreError(
+                f"{self.root} holds no study: it has no study.json. "
+                f"Start one with `medsweep run STUDY --out {self.root}`."
+            )
+        try:
+            return StudyRecord.model_validate_json(path.read_text())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise StoreError(
+                f"{path}, field {where or '(whole file)'}: {first['msg']}. It was changed or "
+                "written by another version; run the study again, stored trials are kept."
+            ) from error
+
+    # ------------------------------------------------------------------ trials
+
+    def keys(self) -> list[str]:
+        """Returns the keys of all finished trials, sorted."""
+        folder = self.root / "trials"
+        if not folder.is_dir():
+            return []
+        return sorted(p.parent.name for p in folder.glob("[!.]*/manifest.json"))
+
+    def has(self, key: str) -> bool:
+        """Returns whether the trial is stored, without reading it."""
+        return (self.root / "trials" / key / "manifest.json").is_file()
+
+    def save(
+        self,
+        key: str,
+        summary: dict[str, Any],
+        history: list[dict[str, float]],
+        predictions: Predictions,
+        weights: bytes,
+    ) -> None:
+        """Stores a finished trial: written aside, then renamed. A key already stored stays.
+
+        Raises:
+            StoreError: the files cannot be written (disk full, no permission).
+        """
+        head = json.dumps({"schema": SCHEMA, **summary}, indent=2, sort_keys=True)
+        files = {
+            "trial.json": head.encode(),
+            "history.parquet": _parquet(pa.Table.from_pylist(history)),
+            "predictions.parquet": _parquet(_to_table(predictions)),
+            "model.safetensors": weights,
+        }
+        folder = self.root / "trials"
+        aside = folder / f".{key}-{uuid.uuid4().hex[:8]}"
+        with _translated(aside):
+            aside.mkdir(parents=True)
+            manifest = {}
+            for name, data in files.items():
+                _write_synced(aside / name, data)
+                manifest[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            _write_synced(aside / "manifest.json", json.dumps(manifest, indent=2).encode())
+            try:
+                aside.rename(folder / key)
+            except OSError:
+                if not self.has(key):
+                    raise
+                shutil.rmtree(aside)
+        (self.root / "failed" / f"{key}.json").unlink(missing_ok=True)
+        shutil.rmtree(self.root / "running" / key, ignore_errors=True)
+
+    def check(self, key: str) -> None:
+        """Raises `DamagedTrialError` unless every file of the trial matches its manifest."""
+        for name in self._manifest(key):
+            self._read(key, name)
+
+    def load(self, key: str) -> StoredTrial:
+        """Returns a stored trial, its checksums verified.
+
+        Raises:
+            DamagedTrialError: a file is missing or differs from its manifest.
+        """
+        summary = json.loads(self._read(key, "trial.json"))
+        history = pq.read_table(io.BytesIO(self._read(key, "history.parquet"))).to_pydict()
+        table = pq.read_table(io.BytesIO(self._read(key, "predictions.parquet")))
+        return StoredTrial(key, summary, history, _from_table(table))
+
+    def summary(self, key: str) -> dict[str, Any]:
+        """Returns `trial.json` of a stored trial, its checksum verified."""
+        return dict(json.loads(self._read(key, "trial.json")))
+
+    def history(self, key: str) -> dict[str, list[float]]:
+        """Returns the columns of `history.parquet`, checksum verified."""
+        table = pq.read_table(io.BytesIO(self._read(key, "history.parquet")))
+        return dict(table.to_pydict())
+
+    def set_aside(self, key: str) -> Path:
+        """Moves a damaged trial to `damaged/`, so that its key counts as missing."""
+        target = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
+        with _translated(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (self.root / "trials" / key).rename(target)
+        return target
+
+    def _manifest(self, key: str) -> dict[str, dict[str, Any]]:
+        path = self.root / "trials" / key / "manifest.json"
+        try:
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise DamagedTrialError(_damaged(path, str(error))) from error
+
+    def _read(self, key: str, name: str) -> bytes:
+        path = self.root / "trials" / key / name
+        expected = self._manifest(key).get(name, {})
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DamagedTrialError(_damaged(path, error.strerror or str(error))) from error
+        if len(data) != expected.get("bytes"):
+            why = f"it has {len(data):,} bytes, its manifest says {expected.get('bytes', 0):,}"
+            raise DamagedTrialError(_damaged(path, why))
+        if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
+            raise DamagedTrialError(_damaged(path, "its sha256 is not the manifest's"))
+        return data
+
+    # ------------------------------------------------------------------ failures and small files
+
+    def record_failure(self, key: str, reason: str) -> None:
+        """Notes that a trial failed, and why; counts the attempts."""
+        name = f"failed/{key}.json"
+        attempts = self.failures().get(key, {}).get("attempts", 0) + 1
+        self.write_text(name, json.dumps({"reason": reason, "attempts": attempts}, indent=2))
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """Returns reason and attempts of every failed trial by key."""
+        return self.read_all("failed")
+
+    def read_all(self, folder: str) -> dict[str, dict[str, Any]]:
+        """Returns the JSON files of a folder by stem, sorted; an unreadable one is left out.
+
+        These files are notes that can be made again; results are read with checksums instead.
+        """
+        found = {}
+        for path in sorted((self.root / folder).glob("[!.]*.json")):
+            try:
+                found[path.stem] = json.loads(path.read_text())
+            except (OSError, ValueError):
+                continue
+        return found
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Writes a small file whole: aside, then renamed over."""
+        path = self.root / name
+        with _translated(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+            _write_synced(aside, text.encode())
+            aside.replace(path)
+        return path
+
+
+def _damaged(path: Path, why: str) -> str:
+    return (
+        f"{path} is damaged: {why}. `medsweep run` with the same study sets this trial aside and "
+        "computes it again; nothing else is touched."
+    )
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turns an operating-system error into a `StoreError`; leaves nothing half-written behind."""
+    try:
+        yield
+    except OSError as error:
+        if path.name.startswith("."):
+            shutil.rmtree(path, ignore_errors=True)
+        raise StoreError(
+            f"Cannot write {path}: {error.strerror or error}. Free space or mend the permissions, "
+            "then run the same command: finished trials are kept."
+        ) from error
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _lists(rows: np.ndarray) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(rows.sum(axis=1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.nonzero(rows)[1], pa.int16()))
+
+
+def _to_table(predictions: Predictions) -> pa.Table:
+    drugs = predictions.scores.shape[1]
+    scores = pa.FixedSizeListArray.from_arrays(pa.array(predictions.scores.ravel()), drugs)
+    return pa.table(
+        {
+            "patient": predictions.patient,
+            "visit": predictions.visit,
+            "truth": _lists(predictions.truth),
+            "chosen": _lists(predictions.chosen),
+            "scores": scores,
+        }
+    )
+
+
+def _from_table(table: pa.Table) -> Predictions:
+    table = table.combine_chunks()
+    scores = table["scores"].combine_chunks()
+    drugs = scores.type.list_size
+    matrix = scores.flatten().to_numpy().reshape(-1, drugs).astype(np.float32, copy=False)
+    sets = {}
+    for name in ("truth", "chosen"):
+        column = table[name].combine_chunks()
+        hot = np.zeros(matrix.shape, dtype=bool)
+        counts = np.diff(column.offsets.to_numpy())
+        hot[np.repeat(np.arange(len(hot)), counts), column.flatten().to_numpy()] = True
+        sets[name] = hot
+    return Predictions(
+        patient=table["patient"].to_numpy(),
+        visit=table["visit"].to_numpy(),
+        truth=sets["truth"],
+        chosen=sets["chosen"],
+        scores=matrix,
+    )
