@@ -33,12 +33,12 @@ _FILES = ("vocabulary.json", "patients.arrow", "visits.arrow")
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes of each visit in compressed sparse row form: visit v has values[offsets[v]:offsets[v+1]].
+    """Codes of each visit in compressed sparse row form.
 
-    Within a visit the codes are distinct and ascending.
+    Visit v has values[offsets[v]:offsets[v + 1]], distinct and ascending.
     """
 
-    offsets: Int[np.ndarray, " visits+1"]
+    offsets: Int[np.ndarray, " ends"]
     values: Int[np.ndarray, " codes"]
 
     @property
@@ -94,7 +94,7 @@ class Cohort:
         return len(self.visits)
 
     @cached_property
-    def offsets(self) -> Int64[np.ndarray, " patients+1"]:
+    def offsets(self) -> Int64[np.ndarray, " ends"]:
         """First visit of each patient, and the number of visits."""
         return np.concatenate([[0], np.cumsum(self.visits)]).astype(np.int64)
 
@@ -206,8 +206,9 @@ class Cohort:
         _validate(cohort, folder)
         if cohort.fingerprint != description["fingerprint"]:
             raise CohortError(
-                f"{folder}: the content has fingerprint {cohort.fingerprint[:12]}, but cohort.json "
-                f"says {description['fingerprint'][:12]}. A file was changed; prepare it again."
+                f"{folder}: the content has fingerprint {cohort.fingerprint[:12]}, but "
+                f"cohort.json says {description['fingerprint'][:12]}. A file was changed; prepare "
+                "it again."
             )
         return cohort
 

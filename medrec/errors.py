@@ -8,7 +8,7 @@ MedrecError                 the message is written for the person who reads it
       UnknownPluginError    no model, dataset, metric, ... of that name
   TrialError                one trial failed; the sweep goes on
     NonFiniteLossError      the loss became NaN or infinite; the same spec will fail again
-    CheckpointError         a checkpoint does not fit its trial; it is ignored and training restarts
+    CheckpointError         a checkpoint does not fit its trial; training starts anew
 """
 
 

@@ -50,6 +50,7 @@ class SearchPlan(Frozen):
     trials: int
     objectives: tuple[str, ...]
     ddi_ceiling: float | None
+    medication_floor: float | None
     base: TrialSpec
     space: dict[str, dict[str, Any]] = Field(
         description="dimension to its distribution (Optuna's JSON form)"

@@ -95,7 +95,7 @@ class ResultsStore:
 
     # ------------------------------------------------------------------ trials
 
-    def keys(self) -> list[str]:
+    def trial_keys(self) -> list[str]:
         """Returns the keys of all finished trials, sorted."""
         folder = self.root / "trials"
         if not folder.is_dir():
@@ -142,6 +142,10 @@ class ResultsStore:
                     raise
                 shutil.rmtree(aside)
         (self.root / "failed" / f"{key}.json").unlink(missing_ok=True)
+        self.forget_running(key)
+
+    def forget_running(self, key: str) -> None:
+        """Deletes the epoch checkpoint of a trial that will not go on."""
         shutil.rmtree(self.root / "running" / key, ignore_errors=True)
 
     def check(self, key: str) -> None:

@@ -1,0 +1,150 @@
+"""From drug packages to drug classes: NDC (package) to RXCUI (drug) to ATC level 3 (class).
+
+Two tables are needed, which hospitals do not export: NDC to RXCUI (columns `ndc11` or `ndc`, and
+`rxcui`) and RXCUI to ATC (`rxcui`, and `atc4`, `atc5` or `atc`). What the literature calls ATC-3
+is the first four characters of the code, e.g. C03A of C03AA03.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from medrec.errors import KnowledgeError
+from medrec.raw_files import read_table
+from medrec.raw_table import Table, digests
+
+T = TypeVar("T")
+Rule = Literal["first", "all"]
+
+_NDC_FILES = re.compile(r"(ndc_rxcui|ndc2rxcui).*\.csv(\.gz)?")
+_ATC_FILES = re.compile(r"(rxcui_atc|rxcui2atc4|ndc2atc_level4).*\.csv(\.gz)?")
+_NDC_COLUMNS = {"ndc": ("ndc11", "ndc"), "rxcui": ("rxcui",)}
+_ATC_COLUMNS = {"rxcui": ("rxcui",), "atc": ("atc4", "atc5", "atc")}
+_RXCUI = re.compile(r"[0-9]{1,9}|")  # an empty cell is no mapping
+_ATC = re.compile(r"([A-Z][0-9]{2}[A-Z]([A-Z]([0-9]{2})?)?)?")
+_SEGMENTS = (5, 4, 2)  # digits of labeler, product and package
+
+
+@dataclass(frozen=True)
+class NdcMapping:
+    """NDC to ATC level 3.
+
+    Attributes:
+        rxcui: RXCUI of each NDC of 11 digits.
+        classes: ATC classes (four characters) of each RXCUI, ascending, never empty.
+        inputs: sha256 of the tables used, by file name.
+    """
+
+    rxcui: dict[str, str]
+    classes: dict[str, tuple[str, ...]]
+    inputs: dict[str, str]
+
+    def of(self, ndc: str | None) -> tuple[str, ...]:
+        """Returns the classes of a package as `normalise` writes it, possibly none."""
+        return self.classes.get(self.rxcui.get(ndc, ""), ()) if ndc else ()
+
+
+def normalise(ndc: str) -> str | None:
+    """Returns an NDC as 11 digits, or None if there is none in the cell.
+
+    Hyphenated forms (4-4-2, 5-3-2, 5-4-1) get the zero that their short segment lacks. Digits
+    alone get leading zeros, which spreadsheets eat.
+
+    Example:
+        >>> normalise("69-4200-30"), normalise("56017275"), normalise("0")
+        ('00069420030', '00056017275', None)
+    """
+    parts = ndc.strip().split("-")
+    if len(parts) == len(_SEGMENTS):
+        parts = [part.zfill(size) for part, size in zip(parts, _SEGMENTS, strict=True)]
+    elif len(parts) > 1:
+        return None
+    digits = "".join(parts).zfill(11)
+    well_formed = len(digits) == 11 and digits.isascii() and digits.isdecimal()
+    return digits if well_formed and digits.strip("0") else None
+
+
+def load_mapping(
+    source: Path, ndc_rxcui: str | None = None, rxcui_atc: str | None = None, rule: Rule = "first"
+) -> NdcMapping:
+    """Returns the mapping of the tables named, or of those found around a source folder.
+
+    Args:
+        source: absolute folder of a data set; tables are looked for in it, below its folder
+            `knowledge`, and below the folder `knowledge` beside it.
+        ndc_rxcui: NDC table to use instead of those found.
+        rxcui_atc: ATC table to use instead of those found.
+        rule: `first` gives an RXCUI of several classes the alphabetically first one (the
+            published pipelines keep its first row, so their result hangs on the file's order);
+            `all` gives it every one.
+
+    Where there are several tables, the one with most keys counts and the others fill its gaps.
+
+    Raises:
+        KnowledgeError: a table is missing or malformed.
+    """
+    ndc_paths = _chosen("NDC to RXCUI", "ndc_rxcui", ndc_rxcui, source, _NDC_FILES)
+    atc_paths = _chosen("RXCUI to ATC", "rxcui_atc", rxcui_atc, source, _ATC_FILES)
+    ndc_tables = [read_table(path, _NDC_COLUMNS, KnowledgeError) for path in ndc_paths]
+    atc_tables = [read_table(path, _ATC_COLUMNS, KnowledgeError) for path in atc_paths]
+    return NdcMapping(
+        rxcui=_merged([_rxcui_of_ndc(table) for table in ndc_tables]),
+        classes=_merged([_classes_of_rxcui(table, rule) for table in atc_tables]),
+        inputs=digests([*ndc_tables, *atc_tables]),
+    )
+
+
+def _chosen(
+    what: str, option: str, named: str | None, source: Path, pattern: re.Pattern[str]
+) -> list[Path]:
+    if named is not None:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise KnowledgeError(f"`{option}` must name a file, but {named} is none.")
+        return [path]
+    nested = [source / "knowledge", source.parent / "knowledge"]
+    files = [*source.glob("*"), *(file for folder in nested for file in folder.rglob("*"))]
+    found = {file for file in files if pattern.fullmatch(file.name.lower()) and file.is_file()}
+    if not found:
+        raise KnowledgeError(
+            f"Medications need a table {what} (csv), but none is in {source} or below "
+            f"{nested[0]} or {nested[1]}. Put one there, named as {option}.csv, or name it with "
+            f"the option `{option}`."
+        )
+    return sorted(found)
+
+
+def _rows(table: Table, key: str, value: str) -> Iterable[tuple[str, str]]:
+    keys, values = table[key], table[value]
+    pairs = zip(keys.index.tolist(), values.index.tolist(), strict=True)
+    return ((keys.names[k], values.names[v]) for k, v in pairs)
+
+
+def _rxcui_of_ndc(table: Table) -> dict[str, str]:
+    """Returns the smallest RXCUI of each NDC, so that the order of rows does not matter."""
+    table.require("rxcui", lambda v: bool(_RXCUI.fullmatch(v)), "must be an RXCUI (digits)")
+    pairs = {(normalise(ndc), int(rxcui)) for ndc, rxcui in _rows(table, "ndc", "rxcui") if rxcui}
+    known = sorted(((ndc, rxcui) for ndc, rxcui in pairs if ndc), reverse=True)
+    return {ndc: str(rxcui) for ndc, rxcui in known}
+
+
+def _classes_of_rxcui(table: Table, rule: Rule) -> dict[str, tuple[str, ...]]:
+    table.require("rxcui", lambda v: bool(_RXCUI.fullmatch(v)), "must be an RXCUI (digits)")
+    table.require(
+        "atc", lambda v: bool(_ATC.fullmatch(v.upper())), "must be an ATC code as C03A or C03AA03"
+    )
+    classes: dict[str, set[str]] = {}
+    for rxcui, atc in _rows(table, "rxcui", "atc"):
+        if rxcui and atc:
+            classes.setdefault(str(int(rxcui)), set()).add(atc[:4].upper())
+    kept = 1 if rule == "first" else None
+    return {rxcui: tuple(sorted(found)[:kept]) for rxcui, found in classes.items()}
+
+
+def _merged(tables: Sequence[dict[str, T]]) -> dict[str, T]:
+    merged: dict[str, T] = {}
+    for table in sorted(tables, key=len):
+        merged |= table
+    return merged

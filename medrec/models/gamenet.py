@@ -1,0 +1,125 @@
+"""GAMENet: graph-augmented memory networks (Shang et al., AAAI 2019).
+
+q_t    query of visit t, from the states of two GRUs over diagnoses and procedures
+MB     memory bank [drugs, dim]: GCN(co-prescription graph) - β GCN(interaction graph)
+o_b    what the query reads from the memory: softmax(q MBᵀ) MB
+o_d    what it reads from history: attention over earlier queries, their drugs, the memory
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from medrec.batching import Batch
+from medrec.controllers import Controller
+from medrec.knowledge.base import Knowledge
+from medrec.layers import CausalEncoder, GraphConvolution, masked_softmax, strictly_earlier
+from medrec.models._base import DdiLossConfig, Model, NeuralRecommender, Step, controlled_loss
+from medrec.spec import Training, preset
+
+# Where SafeDrug's copy of GAMENet (88ce5c3, src/GAMENet.py), the source of most published GAMENet
+# rows, differs from GAMENet's own repository (da695b4). Its co-prescription graph over *all*
+# patients is not taken over: graphs come from the training split.
+RELEASED: dict[str, Any] = {
+    "dropout": 0.5,
+    "margin_weight": 0.1,
+    "ddi_target": 0.06,
+    "ddi_gain": 2.0,
+}
+
+
+class GAMENetConfig(DdiLossConfig):
+    """Settings of GAMENet; defaults from its repository (da695b4)."""
+
+    dim: int = Field(default=64, ge=1, description="of code vectors, queries and memory")
+    dropout: float = Field(default=0.4, ge=0, lt=1, description="of code vectors")
+    graph_dropout: float = Field(default=0.3, ge=0, lt=1, description="between graph layers")
+    bce_weight: float = Field(default=0.9, ge=0, description="of the cross-entropy")
+    margin_weight: float = Field(default=0.01, ge=0, description="of the margin loss")
+    controller: Controller = Field(default="gamenet", description="rule of the DDI loss")
+    ddi_target: float = Field(default=0.05, ge=0, le=1, description="acceptable DDI rate")
+    memory: bool = Field(default=True, description="read from the memory bank (o_b and o_d)")
+    history: bool = Field(default=True, description="read from history (o_d); otherwise o_d = o_b")
+    ddi_memory: bool = Field(default=True, description="interaction graph in the memory bank")
+
+    _fill = preset(RELEASED)
+
+
+class GAMENet(NeuralRecommender):
+    """All visits of all patients in one pass: history attention is strictly lower triangular."""
+
+    def __init__(self, config: GAMENetConfig, knowledge: Knowledge) -> None:
+        super().__init__()
+        self.config = config
+        dim, drugs = config.dim, knowledge.drugs
+        self.encoder = CausalEncoder(
+            knowledge.diagnoses, knowledge.procedures, dim, 2 * dim, config.dropout, mean=True
+        )
+        self.query = nn.Linear(4 * dim, dim)
+        interacts = torch.from_numpy(knowledge.interacts)
+        self.register_buffer("interacts", interacts.float(), persistent=False)
+        self.interacts: Tensor
+        parts = 1
+        if config.memory:
+            parts = 3
+            co_prescribed = torch.from_numpy(knowledge.co_prescribed)
+            self.prescription_graph = GraphConvolution(co_prescribed, dim, config.graph_dropout)
+            if config.ddi_memory:
+                self.interaction_graph = GraphConvolution(interacts, dim, config.graph_dropout)
+                self.beta = nn.Parameter(torch.empty(()).uniform_(-0.1, 0.1))
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Linear(parts * dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, drugs)
+        )
+
+    def memory_bank(self) -> Float[Tensor, "drugs dim"]:
+        """Returns MB; the same for every visit, so computed once a step."""
+        bank = self.prescription_graph()
+        return bank - self.beta * self.interaction_graph() if self.config.ddi_memory else bank
+
+    def forward(self, batch: Batch) -> Float[Tensor, "patients visits drugs"]:
+        """Returns logits for every visit."""
+        states = self.encoder(batch.diagnoses, batch.procedures)
+        query = self.query(torch.relu(states))
+        if not self.config.memory:
+            return self.head(query)
+        bank = self.memory_bank()
+        from_bank = torch.softmax(query @ bank.T, dim=-1) @ bank
+        from_history = from_bank
+        if self.config.history:
+            from_history = self._read_history(query, batch.medications, bank)
+            first = torch.arange(query.shape[1], device=query.device) == 0
+            from_history = torch.where(first[:, None], from_bank, from_history)
+        return self.head(torch.cat([query, from_bank, from_history], dim=-1))
+
+    def _read_history(
+        self,
+        query: Float[Tensor, "patients visits dim"],
+        medications: Float[Tensor, "patients visits drugs"],
+        bank: Float[Tensor, "drugs dim"],
+    ) -> Float[Tensor, "patients visits dim"]:
+        earlier = strictly_earlier(query.shape[1], query.device)
+        attention = masked_softmax(query @ query.transpose(1, 2), earlier)
+        return (attention @ medications) @ bank
+
+    def loss(
+        self, logits: Float[Tensor, "patients visits drugs"], batch: Batch, step: Step
+    ) -> Float[Tensor, ""]:
+        """Returns the controlled loss; interactions are averaged over drug pairs, as published."""
+        exists = batch.visit_mask
+        scale = 1.0 / logits.shape[-1] ** 2
+        return controlled_loss(
+            logits[exists], batch.medications[exists], self.interacts, scale, self.config, step
+        )
+
+
+MODEL = Model(
+    title="GAMENet",
+    source="Shang et al., AAAI 2019; code da695b4",
+    config=GAMENetConfig,
+    build=GAMENet,
+    # One step per 16 patients instead of per visit: the published 1e-4 is far too small.
+    training=Training(epochs=20, batch_size=16, learning_rate=1e-3),
+)

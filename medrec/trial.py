@@ -1,0 +1,151 @@
+"""The only door into `medrec` that sweeps use: one spec in, one result out."""
+
+import functools
+import importlib.metadata
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from medrec import plugins, splits
+from medrec.batching import ResidentCohort
+from medrec.cohort import Cohort
+from medrec.errors import CohortError, ConfigError
+from medrec.knowledge.base import Knowledge, load_knowledge
+from medrec.models._base import FittedRecommender, Model, Recommender
+from medrec.predictions import Predictions
+from medrec.spec import CohortRef, KnowledgeSpec, TrialSpec
+from medrec.training import Data, Report, derived_seed, predict, train
+
+_VERSIONS = ("medsweep", "torch", "numpy", "pyarrow", "scikit-learn", "rdkit")
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a finished trial leaves.
+
+    Attributes:
+        spec: the trial.
+        history: a row an epoch: loss, validation metrics, best so far, seconds.
+        best_epoch: from 1; its weights made the predictions.
+        predictions: of the test split.
+        weights: safetensors.
+        seconds: training time over all attempts, and wall time of this one.
+        environment: versions and machine kind.
+    """
+
+    spec: TrialSpec
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    predictions: Predictions
+    weights: bytes
+    seconds: dict[str, float]
+    environment: dict[str, str]
+
+    @property
+    def validation(self) -> dict[str, float]:
+        """Validation metrics of the best epoch."""
+        last = self.history[-1]
+        return {k.removeprefix("best_"): v for k, v in last.items() if k.startswith("best_")}
+
+
+def run(
+    spec: TrialSpec, report: Report, checkpoint: Path | None = None, cache: Path | None = None
+) -> TrialResult:
+    """Trains, selects on validation, and then reads the test split once.
+
+    The process may be reused: seeds, dtype and threads are set anew. On a CPU the result is the
+    same to the bit for the same spec and number of threads, resumed or not.
+
+    Args:
+        spec: the trial.
+        report: called after each epoch with validation metrics; it learns nothing of the test.
+        checkpoint: file for resuming an interrupted trial.
+        cache: folder for derived knowledge.
+
+    Raises:
+        MedrecError: input, settings or training are at fault; the message says which.
+    """
+    started = time.perf_counter()
+    device = _prepare_process(spec)
+    cohort, knowledge = _load(spec.cohort, spec.knowledge, cache)
+    resident = ResidentCohort(cohort, device)
+    model = build(spec, knowledge)
+    if isinstance(model, torch.nn.Module):
+        model = model.to(device)
+    data = Data(
+        cohort,
+        resident,
+        knowledge,
+        train=cohort.members(splits.TRAIN),
+        validation=cohort.members(splits.VALIDATION),
+    )
+    progress = train(model, data, spec, report, checkpoint)
+    test = cohort.members(splits.TEST)
+    predictions = predict(model, cohort, resident, test, spec.protocol.threshold)
+    wall = time.perf_counter() - started
+    return TrialResult(
+        spec=spec,
+        history=progress.history,
+        best_epoch=progress.best_epoch,
+        predictions=predictions,
+        weights=to_safetensors(weights(model)),
+        seconds={"training": progress.seconds, "wall": wall},
+        environment=_environment(device),
+    )
+
+
+def build(spec: TrialSpec, knowledge: Knowledge) -> Recommender:
+    """Returns the spec's untrained model; its initial weights depend on the spec's seed alone."""
+    plugin: Model = plugins.load("medrec.models", spec.model, "MODEL")
+    torch.manual_seed(derived_seed(spec.seed, 0))
+    return plugin.build(plugin.config(**spec.config), knowledge)
+
+
+def weights(model: Recommender) -> dict[str, Tensor]:
+    """Returns everything that a checkpoint of the model must hold."""
+    state = model.tensors() if isinstance(model, FittedRecommender) else model.state_dict()
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def restore(model: Recommender, tensors: dict[str, Tensor]) -> None:
+    """Puts stored weights into a model built from the same spec."""
+    if isinstance(model, FittedRecommender):
+        model.restore(tensors)
+    else:
+        model.load_state_dict(tensors)
+
+
+def _prepare_process(spec: TrialSpec) -> torch.device:
+    torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(max(1, int(spec.resources.cpus)))
+    if spec.resources.gpus and not torch.cuda.is_available():
+        raise ConfigError(
+            f"`resources.gpus` is {spec.resources.gpus}, but torch sees no GPU here. "
+            "Set it to 0, or run where there is one."
+        )
+    return torch.device("cuda" if spec.resources.gpus else "cpu")
+
+
+@functools.lru_cache(maxsize=2)
+def _load(
+    cohort: CohortRef, knowledge: KnowledgeSpec, cache: Path | None
+) -> tuple[Cohort, Knowledge]:
+    """Opens cohort and knowledge once per process; both are read-only."""
+    opened = Cohort.open(Path(cohort.path))
+    if opened.fingerprint != cohort.fingerprint:
+        raise CohortError(
+            f"{cohort.path} has fingerprint {opened.fingerprint[:12]}, but the study was planned "
+            f"on {cohort.fingerprint[:12]}. Use that cohort, or another results directory."
+        )
+    return opened, load_knowledge(opened, knowledge, cache)
+
+
+def _environment(device: torch.device) -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    return {**versions, "python": platform.python_version(), "device": machine}

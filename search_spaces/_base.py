@@ -1,0 +1,60 @@
+"""What a search-space file defines: SPACE, and ABLATIONS.
+
+SPACE maps a dimension to its Optuna distribution. A dimension is a field of the model's settings
+(`ddi_target`) or of the training loop (`training.learning_rate`). Every default lies inside its
+range, so that a search can start from the published settings.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+Space = dict[str, BaseDistribution]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One part of a model taken away.
+
+    Attributes:
+        title: how tables name it, after the model's name.
+        changes: settings that differ from the full model.
+    """
+
+    title: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def logarithmic(low: float, high: float) -> FloatDistribution:
+    """Returns a float range searched on a logarithmic scale."""
+    return FloatDistribution(low, high, log=True)
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Returns whether a value lies in the distribution's range.
+
+    Example:
+        >>> contains(FloatDistribution(0.0, 1.0), 0.5), contains(IntDistribution(1, 3), 4)
+        (True, False)
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        whole = not isinstance(distribution, IntDistribution) or value == int(value)
+        return whole and distribution.low <= value <= distribution.high
+    return False
+
+
+# Searched with every neural model. One step per batch of patients instead of the published step
+# per visit calls for larger rates than the papers', hence the upper end.
+TRAINING: Space = {
+    "training.learning_rate": logarithmic(1e-4, 1e-2),
+    "training.batch_size": CategoricalDistribution([8, 16, 32, 64]),
+    "training.weight_decay": FloatDistribution(0.0, 1e-3),
+}

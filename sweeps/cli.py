@@ -1,0 +1,260 @@
+"""The command line. Every refusal is one message and a non-zero exit code, never a traceback."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from medrec import plugins
+from medrec.errors import MedrecError
+from sweeps.errors import SweepError
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_LISTS = {
+    "models": "medrec.models",
+    "datasets": "medrec.datasets",
+    "metrics": "medrec.metrics",
+    "tables": "sweeps.tables",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 refused or failed, 2 wrong usage."""
+    try:
+        medsweep.main(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _err.print("Interrupted. Run the same command again to go on: finished trials are kept.")
+        sys.exit(130)
+    except (MedrecError, SweepError) as error:
+        _err.print(f"medsweep: {error}", style="red", markup=False)
+        sys.exit(1)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        _err.print(f"medsweep: {error.strerror or error}{place}", style="red", markup=False)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="medsweep")
+def medsweep() -> None:
+    r"""Tune, ablate and compare medication-recommendation models, and regenerate every table.
+
+    \b
+    Example:
+      medsweep run demo --out results/demo
+      medsweep tables results/demo
+
+    Research software: it gives no treatment advice.
+    """
+
+
+@medsweep.command("list")
+@click.argument("what", type=click.Choice([*_LISTS, "studies", "ablations"]), required=False)
+def list_(what: str | None) -> None:
+    """Lists what there is. Example: medsweep list models."""
+    for kind in [what] if what else [*_LISTS, "studies", "ablations"]:
+        if what is None:
+            _out.print(f"[bold]{kind}[/]")
+        for line in _names(kind):
+            click.echo(line if what else f"  {line}")
+
+
+def _names(kind: str) -> list[str]:
+    if kind == "studies":
+        from sweeps.study import shipped
+
+        return shipped()
+    if kind == "ablations":
+        return [
+            f"{model}: {name} ({ablation.title})"
+            for model in plugins.names("search_spaces")
+            for name, ablation in plugins.load("search_spaces", model, "ABLATIONS").items()
+        ]
+    return plugins.names(_LISTS[kind])
+
+
+@medsweep.group()
+def data() -> None:
+    """Prepares cohorts."""
+
+
+class _Datasets(click.Group):
+    """One sub-command for each data set, its flags made from the data set's options."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return plugins.names("medrec.datasets")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        from sweeps.prepare import command
+
+        return command(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        return args[0], self.get_command(ctx, args[0]), args[1:]
+
+
+@data.command("prepare", cls=_Datasets)
+def prepare() -> None:
+    """Turns raw files into a cohort folder with its card.
+
+    Example: medsweep data prepare mimic4 --source mimic-iv-demo --out m4
+    """
+
+
+_study = click.argument("study")
+_set = click.option(
+    "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change a field of the study."
+)
+
+
+@medsweep.command()
+@_study
+@_set
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="Results directory.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def plan(study: str, settings: tuple[str, ...], out: Path, as_json: bool) -> None:
+    """Shows the trials of a study; starts nothing. Example: medsweep plan demo."""
+    from sweeps.cohorts import study_data
+    from sweeps.plan import make_plan
+    from sweeps.study import load_study
+
+    loaded = load_study(study, settings)
+    made = make_plan(loaded, study_data(loaded, out.resolve()))
+    if as_json:
+        trials = [spec.model_dump(mode="json") | {"key": k} for k, spec in made.trials.items()]
+        click.echo(json.dumps({"study": made.record.model_dump(mode="json"), "trials": trials}))
+        return
+    table = Table("arm", "title", "model", "seeds", "epochs", "trials")
+    for arm in made.record.arms:
+        specs = [made.trials[key] for key in arm.trials.values()]
+        epochs = str(specs[0].training.epochs) if arm.seeded else "-"
+        seeds = " ".join(arm.trials) if arm.seeded else "any"
+        table.add_row(arm.name, arm.title, arm.model, seeds, epochs, str(len(specs)))
+    _out.print(table)
+    for search in made.record.searches:
+        _out.print(f"search {search.name}: {search.trials} trials of {search.model}, ", end="")
+        _out.print(f"{', '.join(search.objectives)} over {', '.join(search.space)}")
+    resources = loaded.resources
+    total = len(made.trials) + sum(search.trials for search in made.record.searches)
+    _out.print(f"{total} trials, each {resources.cpus:g} CPU, {resources.gpus:g} GPU")
+
+
+@medsweep.command()
+@_study
+@_set
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Results directory.")
+@click.option("--executor", type=click.Choice(["ray", "inline"]), default="ray", show_default=True)
+@click.option("--cpus", type=click.IntRange(1), help="Cores Ray may use; all by default.")
+@click.option("--no-tables", is_flag=True, help="Do not make tables and report at the end.")
+def run(
+    study: str,
+    settings: tuple[str, ...],
+    out: Path,
+    executor: str,
+    cpus: int | None,
+    no_tables: bool,
+) -> None:
+    r"""Runs what is missing of a study, then makes its tables and report. Safe to repeat.
+
+    \b
+    Examples:
+      medsweep run demo --out results/demo
+      medsweep run demo --set cohort=m4 --set seeds=[0,1,2,3,4] --out results/m4
+    """
+    from sweeps.errors import TrialsFailedError
+    from sweeps.run import run_study
+    from sweeps.study import load_study
+
+    loaded = load_study(study, settings)
+    failed: TrialsFailedError | None = None
+    try:
+        run_study(loaded, out, _out, "inline" if executor == "inline" else "ray", cpus)
+    except TrialsFailedError as error:
+        failed = error
+    if not no_tables:
+        _make_tables(out, ("md", "csv", "tex", "html"))
+    if failed is not None:
+        raise failed
+
+
+def _make_tables(out: Path, formats: tuple[str, ...]) -> None:
+    from sweeps.regenerate import regenerate
+
+    for path in regenerate(out, formats):
+        click.echo(path)
+
+
+_directory = click.argument("directory", type=click.Path(path_type=Path))
+
+
+@medsweep.command()
+@_directory
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def status(directory: Path, as_json: bool) -> None:
+    """Shows what is stored, running, failed and missing. Example: medsweep status results/demo."""
+    from sweeps.status import study_status
+
+    state = study_status(directory)
+    if as_json:
+        click.echo(json.dumps(asdict(state)))
+        return
+    table = Table("arm", "stored", "running", "failed", "missing", title=state.name)
+    for arm in state.arms:
+        table.add_row(arm.name, *map(str, (arm.stored, arm.running, arm.failed, arm.missing)))
+    _out.print(table)
+    for search in state.searches:
+        counts = ", ".join(f"{n} {name}" for name, n in search.states.items()) or "not started"
+        _out.print(f"search {search.name}: {counts}, of {search.asked}")
+    for key, reason in state.failures.items():
+        _out.print(f"[red]failed {key}[/]: ", end="")
+        _out.print(reason, markup=False)
+    _out.print("complete" if state.complete else "incomplete: run the same study again")
+
+
+@medsweep.command()
+@_directory
+@click.option(
+    "--format",
+    "formats",
+    default="md,csv,tex,html",
+    show_default=True,
+    help="Comma-separated: md, csv, tex, html (the report).",
+)
+def tables(directory: Path, formats: str) -> None:
+    """Makes every table, figure and the report anew from stored results; trains nothing.
+
+    Example: medsweep tables results/demo --format md,tex
+    """
+    chosen = tuple(part.strip() for part in formats.split(",") if part.strip())
+    wrong = sorted(set(chosen) - {"md", "csv", "tex", "html"})
+    if wrong or not chosen:
+        raise click.UsageError(f"--format takes md, csv, tex, html, but got {formats!r}.")
+    _make_tables(directory, chosen)
+
+
+@medsweep.command()
+@_directory
+def report(directory: Path) -> None:
+    """Makes the HTML report from stored results. Example: medsweep report results/demo."""
+    _make_tables(directory, ("html",))
+
+
+@medsweep.command()
+@_directory
+@click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True)
+def monitor(directory: Path, port: int) -> None:
+    """Serves TensorBoard for a study on 127.0.0.1. Example: medsweep monitor results/demo."""
+    from sweeps.monitor import serve
+
+    serve(directory, port, _out)

@@ -1,0 +1,140 @@
+"""A study's cohort: opened, or made for the study; and what plans need of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from medrec import plugins, splits
+from medrec.cohort import Cohort
+from medrec.datasets._base import Dataset, prepare
+from medrec.errors import MedrecError
+from medrec.evaluation import evaluate
+from medrec.knowledge.base import interaction_matrix, table_fingerprint
+from medrec.knowledge.tables import read_interactions
+from medrec.predictions import Predictions
+from medrec.records import CohortOptions
+from medrec.spec import KnowledgeSpec
+from sweeps.errors import StudyError
+from sweeps.study import CohortRequest, Study, parse
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """What planning reads.
+
+    Attributes:
+        name: of the cohort, for captions.
+        path: its folder, absolute.
+        made: whether the study asks for it to be made there.
+        cohort: the cohort.
+        interacts: drug classes that interact.
+        knowledge: the knowledge tables, with absolute paths and their fingerprint.
+        truth: metrics of the true prescriptions of the test split (DDI rate, medications).
+    """
+
+    name: str
+    path: Path
+    made: bool
+    cohort: Cohort
+    interacts: np.ndarray
+    knowledge: KnowledgeSpec
+    truth: dict[str, float]
+
+    def interacting_pairs(self) -> list[tuple[int, int]]:
+        """Returns interacting drug classes as index pairs, i < j."""
+        rows, columns = np.nonzero(np.triu(self.interacts))
+        return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+    def materialise(self) -> None:
+        """Writes a cohort that the study asks to be made, unless it lies there already."""
+        if self.made and not (self.path / "cohort.json").is_file():
+            self.cohort.save(self.path)
+
+
+def study_data(study: Study, out: Path) -> StudyData:
+    """Returns the study's cohort and knowledge facts.
+
+    Args:
+        study: the study.
+        out: results directory; a cohort that the study asks to be made belongs in `out/cohort`,
+            where `materialise` writes it.
+
+    Raises:
+        StudyError: the field `cohort` names nothing that exists.
+        MedrecError: a cohort or knowledge table is damaged.
+    """
+    name, path, made, cohort = _cohort(study.cohort, out)
+    knowledge = _located(study.knowledge)
+    pairs = read_interactions(knowledge.interactions)
+    interacts = interaction_matrix(cohort.vocabulary["medications"], pairs)
+    rows = cohort.visits_of(cohort.members(splits.TEST))
+    truth = cohort.codes["medications"].multi_hot(cohort.drugs)[rows]
+    as_prescribed = Predictions(
+        patient=np.repeat(np.arange(cohort.patients), cohort.visits)[rows].astype(np.int32),
+        visit=np.zeros(len(rows), dtype=np.int16),
+        truth=truth,
+        chosen=truth,
+        scores=truth.astype(np.float32),
+    )
+    return StudyData(
+        name=name,
+        path=path,
+        made=made,
+        cohort=cohort,
+        interacts=interacts,
+        knowledge=knowledge,
+        truth=evaluate(as_prescribed, interacts),
+    )
+
+
+def _located(spec: KnowledgeSpec) -> KnowledgeSpec:
+    places = {}
+    for field in ("interactions", "structures"):
+        value = getattr(spec, field)
+        if value != "embedded" and not Path(value).is_file():
+            raise StudyError(f"field knowledge.{field}: there is no file {value}.")
+        places[field] = value if value == "embedded" else str(Path(value).resolve())
+    located = spec.model_copy(update=places)
+    return located.model_copy(update={"fingerprint": table_fingerprint(located)})
+
+
+def _cohort(request: str | CohortRequest, out: Path) -> tuple[str, Path, bool, Cohort]:
+    if isinstance(request, str):
+        path = Path(request)
+        if path.is_dir():
+            return path.resolve().name, path.resolve(), False, Cohort.open(path)
+        if request not in plugins.names("medrec.datasets"):
+            raise StudyError(
+                f"field cohort: {request!r} is neither a cohort folder nor a data set. Prepare "
+                "one with `medsweep data prepare DATASET --source DIR --out DIR`."
+            )
+        request = CohortRequest(dataset=request)
+    options = dataset_options(request.dataset, request.options, "field cohort")
+    path = (out / "cohort").resolve()
+    if (path / "cohort.json").is_file():
+        stored = Cohort.open(path)
+        if stored.provenance.options == options.model_dump(mode="json"):
+            return request.dataset, path, True, stored
+    return request.dataset, path, True, prepare(request.dataset, None, options)
+
+
+def dataset_options(name: str, options: dict[str, Any], where: str) -> CohortOptions:
+    """Returns a data set's checked options.
+
+    Raises:
+        StudyError: no such data set, one that needs a source folder, or a wrong option.
+    """
+    try:
+        dataset: Dataset = plugins.load("medrec.datasets", name, "DATASET")
+    except (MedrecError, ValidationError) as error:
+        raise StudyError(f"{where}: {error}") from error
+    if dataset.needs_source:
+        raise StudyError(
+            f"{where}: {name} needs raw files. Prepare it with `medsweep data prepare {name} "
+            "--source DIR --out DIR` and name that folder."
+        )
+    checked: CohortOptions = parse(dataset.options, options, where, "options")
+    return checked

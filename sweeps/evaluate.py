@@ -1,0 +1,204 @@
+"""From stored predictions to aligned arrays: arms x seeds x test patients, for every metric.
+
+The arrays hold sufficient statistics (`medrec.evaluation`), so that estimates, intervals and
+differences are weighted sums over them. A trial that is not stored leaves a hole; a trial that is
+stored but damaged is an error.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int32
+
+from medrec.evaluation import metrics, patient_terms
+from medrec.metrics._base import Metric
+from medrec.predictions import Predictions
+from sweeps.errors import StoreError
+from sweeps.record import Arm, DdiGraph, StudyRecord
+from sweeps.store import ResultsStore
+
+Scope = Literal["all", "transitions"]
+ORDER = ("jaccard", "f1", "prauc", "ddi_rate", "medications")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Sufficient statistics of every arm, seed and test patient.
+
+    Attributes:
+        metrics: names, in the order of the first axis.
+        arms: names, in the record's order; an arm without any trial is kept, all masked.
+        seeds: training seeds, ascending.
+        patients: rows of the cohort, ascending; a patient without a visit in scope is left out.
+        visits: number of test visits in scope; 0 where no trial is stored.
+        numerator: patient's numerator of each metric; 0 where there is no trial.
+        denominator: patient's denominator of each metric; 0 where there is no trial.
+        present: whether the trial is stored. The one trial of an unseeded arm is in the first
+            column and stands for every seed.
+        expected: whether the study asks for the trial.
+        seeded: whether the arm's training depends on the seed.
+    """
+
+    metrics: tuple[str, ...]
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    patients: Int32[np.ndarray, " patients"]
+    visits: int
+    numerator: Float64[np.ndarray, "metrics arms seeds patients"]
+    denominator: Float64[np.ndarray, "metrics arms seeds patients"]
+    present: Bool[np.ndarray, "arms seeds"]
+    expected: Bool[np.ndarray, "arms seeds"]
+    seeded: Bool[np.ndarray, " arms"]
+
+
+def metric_names() -> tuple[str, ...]:
+    """Returns every metric: the field's five in their usual order, then others by name."""
+    known = metrics()
+    first = [name for name in ORDER if name in known]
+    return (*first, *(name for name in known if name not in ORDER))
+
+
+def interaction_matrix(graph: DdiGraph, drugs: int) -> Bool[np.ndarray, "drugs drugs"]:
+    """Returns the symmetric matrix of interacting pairs."""
+    matrix = np.zeros((drugs, drugs), dtype=bool)
+    pairs = np.array(graph.pairs, dtype=np.int64).reshape(-1, 2)
+    matrix[pairs[:, 0], pairs[:, 1]] = True
+    return matrix | matrix.T
+
+
+def trial_keys(arm: Arm, seeds: Sequence[int]) -> dict[int, str]:
+    """Returns the arm's trial key by column of `Scores`; an unseeded arm has one column."""
+    ordered = sorted((int(seed), key) for seed, key in arm.trials.items())
+    if not arm.seeded:
+        return {0: ordered[0][1]} if ordered else {}
+    return {seeds.index(seed): key for seed, key in ordered}
+
+
+def evaluate_arms(store: ResultsStore, record: StudyRecord, scope: Scope) -> Scores:
+    """Returns the scores of every arm over the visits of one scope.
+
+    Args:
+        store: the results directory.
+        record: its study record.
+        scope: `all` visits, or `transitions` (first visit of each patient left out).
+
+    Raises:
+        StoreError: two trials do not have the same test visits.
+        DamagedTrialError: a stored trial does not match its manifest.
+    """
+    return evaluate_scopes(store, record, (scope,))[scope]
+
+
+def evaluate_scopes(
+    store: ResultsStore, record: StudyRecord, scopes: Sequence[Scope]
+) -> dict[Scope, Scores]:
+    """Returns the scores for several scopes, each trial read once. Raises as `evaluate_arms`."""
+    columns = sorted({int(s) for arm in record.arms if arm.seeded for s in arm.trials}) or [0]
+    wanted = [
+        (row, column, key)
+        for row, arm in enumerate(record.arms)
+        for column, key in trial_keys(arm, columns).items()
+    ]
+    expected = np.zeros((len(record.arms), len(columns)), dtype=bool)
+    for row, column, _ in wanted:
+        expected[row, column] = True
+    cells = [cell for cell in wanted if store.has(cell[2])]
+    parts, layout = _read_terms(store, record, scopes, sorted({key for _, _, key in cells}))
+    return {
+        scope: _assemble(record, columns, expected, cells, parts[scope], layout, scope)
+        for scope in scopes
+    }
+
+
+_Terms = tuple[np.ndarray, np.ndarray]  # numerators and denominators [metrics, patients]
+
+
+def _read_terms(
+    store: ResultsStore, record: StudyRecord, scopes: Sequence[Scope], keys: Iterable[str]
+) -> tuple[dict[Scope, dict[str, _Terms]], Predictions | None]:
+    """Returns terms by scope and key, and one trial's predictions for the visits' layout."""
+    interacts = interaction_matrix(record.ddi, len(record.medications))
+    known = metrics()
+    parts: dict[Scope, dict[str, _Terms]] = {scope: {} for scope in scopes}
+    layout: Predictions | None = None
+    for key in keys:
+        predictions = store.load(key).predictions
+        _check_layout(key, predictions, layout, len(record.medications))
+        layout = layout or predictions
+        fixed = [_visit_terms(known[name], predictions, interacts) for name in metric_names()]
+        for scope in scopes:
+            parts[scope][key] = _terms_of(fixed, predictions, scope, interacts)
+    return parts, layout
+
+
+def _visit_terms(metric: Metric, predictions: Predictions, interacts: np.ndarray) -> Metric:
+    """Returns the metric with its visit terms worked out, so that a scope only selects rows."""
+    numerators, denominators = metric.terms(predictions, interacts)
+
+    def select(chosen: Predictions, _: np.ndarray) -> _Terms:
+        rows = slice(None) if chosen is predictions else predictions.visit > 0
+        return numerators[rows], denominators[rows]
+
+    return replace(metric, terms=select)
+
+
+def _terms_of(
+    fixed: Sequence[Metric], predictions: Predictions, scope: Scope, interacts: np.ndarray
+) -> _Terms:
+    chosen = predictions.transitions() if scope == "transitions" else predictions
+    terms = [patient_terms(metric, chosen, interacts) for metric in fixed]
+    return np.stack([t.numerator for t in terms]), np.stack([t.denominator for t in terms])
+
+
+def _check_layout(key: str, own: Predictions, first: Predictions | None, drugs: int) -> None:
+    if own.scores.shape[1] != drugs:
+        raise StoreError(
+            f"Trial {key} scores {own.scores.shape[1]} drugs, but study.json names {drugs}. It "
+            "belongs to another study; move it out of trials/ and run the study again."
+        )
+    same = first is None or all(
+        np.array_equal(getattr(own, name), getattr(first, name))
+        for name in ("patient", "visit", "truth")
+    )
+    if not same:
+        raise StoreError(
+            f"Trial {key} was tested on other visits than the study's first trial "
+            f"({len(own.patient)} against {len(first.patient) if first else 0} visits). Arms can "
+            "only be compared on the same patients; move it out of trials/ and run again."
+        )
+
+
+def _assemble(
+    record: StudyRecord,
+    columns: Sequence[int],
+    expected: np.ndarray,
+    cells: Sequence[tuple[int, int, str]],
+    terms: dict[str, _Terms],
+    layout: Predictions | None,
+    scope: Scope,
+) -> Scores:
+    patients, visits = np.zeros(0, np.int32), 0
+    if layout is not None:
+        chosen = layout.transitions() if scope == "transitions" else layout
+        patients, visits = np.unique(chosen.patient), len(chosen.patient)
+    names = metric_names()
+    shape = (len(names), len(record.arms), len(columns), len(patients))
+    numerator, denominator = np.zeros(shape), np.zeros(shape)
+    present = np.zeros(expected.shape, dtype=bool)
+    for row, column, key in cells:
+        numerator[:, row, column], denominator[:, row, column] = terms[key]
+        present[row, column] = True
+    return Scores(
+        metrics=names,
+        arms=tuple(arm.name for arm in record.arms),
+        seeds=tuple(columns),
+        patients=patients,
+        visits=visits,
+        numerator=numerator,
+        denominator=denominator,
+        present=present,
+        expected=expected,
+        seeded=np.array([arm.seeded for arm in record.arms], dtype=bool),
+    )

@@ -1,0 +1,88 @@
+"""Regenerates every table, figure and the report from the results directory alone.
+
+No model, no cohort, no Ray: stored predictions are read, checked, resampled and printed. Doing it
+twice gives the same bytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medrec import plugins
+from medrec.errors import ConfigError
+from sweeps.figures._base import Drawing, Plot, to_svg
+from sweeps.report import render
+from sweeps.statistics.results import StudyResults, gather
+from sweeps.store import ResultsStore
+from sweeps.tables._base import Table, TableData
+from sweeps.tables._render import FORMATS
+
+ALL_FORMATS = (*FORMATS, "html")
+
+
+def regenerate(root: Path, formats: Sequence[str] = ALL_FORMATS) -> list[Path]:
+    """Writes `tables/<name>.<format>`, and for html `figures/*.svg` and `report.html`.
+
+    Args:
+        root: a results directory.
+        formats: of md, csv, tex, html.
+
+    Returns:
+        The files written, in order.
+
+    Raises:
+        ConfigError: a format or table is unknown.
+        StoreError: there is no study, or trials were tested on different visits.
+        DamagedTrialError: a stored trial does not match its manifest.
+    """
+    _check(formats)
+    store = ResultsStore(root)
+    results = gather(store)
+    tables = build_tables(results)
+    written = [
+        store.write_text(f"tables/{table.name}.{form}", FORMATS[form](table))
+        for group in tables.values()
+        for table in group
+        for form in formats
+        if form in FORMATS
+    ]
+    if "html" in formats:
+        drawings = draw_figures(results)
+        for drawing, svg in drawings:
+            written.append(store.write_text(f"figures/{drawing.name}.svg", svg))
+        written.append(store.write_text("report.html", render(results, tables, drawings)))
+    return written
+
+
+def _check(formats: Sequence[str]) -> None:
+    for form in formats:
+        if form not in ALL_FORMATS:
+            raise ConfigError(
+                f"A table's format is one of {', '.join(ALL_FORMATS)}, not {form!r}. "
+                "Give --format with some of them, separated by commas."
+            )
+
+
+def build_tables(results: StudyResults) -> dict[str, list[TableData]]:
+    """Returns the tables that the study asks for and that apply, by plug-in.
+
+    Raises:
+        UnknownPluginError: the study names a table that does not exist.
+    """
+    found = {}
+    for name in results.record.tables or plugins.names("sweeps.tables"):
+        table: Table = plugins.load("sweeps.tables", name, "TABLE")
+        built = table.build(results)
+        if built:
+            found[name] = list(built)
+    return found
+
+
+def draw_figures(results: StudyResults) -> list[tuple[Drawing, str]]:
+    """Returns every figure that applies, with its SVG text, sorted by plug-in name."""
+    found = []
+    for name in plugins.names("sweeps.figures"):
+        plot: Plot = plugins.load("sweeps.figures", name, "FIGURE")
+        drawn = to_svg(plot, results)
+        if drawn is not None:
+            found.append(drawn)
+    return found

@@ -1,0 +1,186 @@
+"""`medsweep run`: whatever of a study is missing, and nothing that is stored."""
+
+import fcntl
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from rich.console import Console
+
+from medrec.spec import TrialSpec
+from sweeps.cohorts import StudyData, study_data
+from sweeps.errors import BusyError, DamagedTrialError, StoreError, TrialsFailedError
+from sweeps.plan import Plan, make_plan
+from sweeps.progress import Progress
+from sweeps.record import StudyRecord
+from sweeps.search import Search
+from sweeps.store import ResultsStore
+from sweeps.study import Study
+
+Executor = Literal["ray", "inline"]
+_EXECUTORS = {"ray": "sweeps.executors.ray_tune", "inline": "sweeps.executors.inline"}
+
+
+def run_study(
+    study: Study, out: Path, console: Console, executor: Executor = "ray", cpus: int | None = None
+) -> StudyRecord:
+    """Runs what is missing of a study and returns its record. Safe to repeat, also after a kill.
+
+    Args:
+        study: the study.
+        out: results directory.
+        console: where progress goes.
+        executor: `ray`, or `inline` for one trial after another in this process.
+        cpus: cores that Ray may use; all of them by default.
+
+    Raises:
+        BusyError: another driver works on `out`.
+        StudyError: the study is wrong.
+        StoreError: `out` holds another study, or results cannot be written.
+        TrialsFailedError: the study ended, but trials failed.
+    """
+    store = ResultsStore(out.resolve())
+    with _exclusive(store.root):
+        data = study_data(study, store.root)
+        plan = make_plan(study, data)
+        _same_study(store, plan.record)
+        data.materialise()
+        store.write_study(plan.record)
+        _set_aside_damaged(store, console)
+        _execute(plan, data, store, console, executor, cpus)
+    failures = _failed(plan, store)
+    if failures:
+        lines = "\n".join(f"  {label}: {reason}" for label, reason in failures)
+        raise TrialsFailedError(
+            f"{len(failures)} trials failed; the rest is stored. Mend the cause and run the same "
+            f"command again:\n{lines}"
+        )
+    return plan.record
+
+
+def labels(record: StudyRecord) -> dict[str, str]:
+    """Returns what a person calls each trial: arm and seed."""
+    named: dict[str, str] = {}
+    for arm in record.arms:
+        for seed, key in arm.trials.items():
+            named.setdefault(key, f"{arm.name} seed {seed}")
+    return named
+
+
+def _execute(
+    plan: Plan,
+    data: StudyData,
+    store: ResultsStore,
+    console: Console,
+    executor: Executor,
+    cpus: int | None,
+) -> None:
+    missing = [spec for key, spec in plan.trials.items() if not store.has(key)]
+    searches = [Search(search, store) for search in plan.record.searches]
+    open_searches = [s for s in searches if s.remaining()]
+    total = len(plan.trials) + sum(search.plan.trials for search in searches)
+    left = len(missing) + sum(search.remaining() for search in open_searches)
+    console.print(
+        f"[bold]{plan.record.name}[/]: {total} trials on {data.name} "
+        f"({data.cohort.patients:,} patients, {data.cohort.visits.sum():,} visits), "
+        f"{total - left} stored before",
+        highlight=False,
+    )
+    if not left:
+        return
+    progress = Progress(
+        total, total - left, labels(plan.record), console, plan.record.protocol.select
+    )
+    module = importlib.import_module(_EXECUTORS[executor])
+    with _engine(executor, cpus), progress:
+        _run_all(module, plan, missing, open_searches, store.root, progress)
+
+
+def _run_all(
+    module: ModuleType,
+    plan: Plan,
+    missing: list[TrialSpec],
+    searches: list[Search],
+    root: Path,
+    progress: Progress,
+) -> None:
+    module.run_plan(missing, root, progress)
+    for search in searches:
+        search.on_suggested = partial(progress.suggested, search.plan.name)
+        if not progress.interrupted:
+            module.run_search(search, root, progress)
+
+
+@contextmanager
+def _engine(executor: Executor, cpus: int | None) -> Iterator[None]:
+    if executor == "inline":
+        yield
+        return
+    from cluster.connection import local_ray
+
+    with local_ray(cpus):
+        yield
+
+
+@contextmanager
+def _exclusive(root: Path) -> Iterator[None]:
+    """Holds the directory's lock, which the system frees when this process ends in any way."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write to {root}: {error.strerror}. Choose another --out, or mend it."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise BusyError(
+            f"Another medsweep run works on {root}. Wait for it, or use another --out."
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _same_study(store: ResultsStore, record: StudyRecord) -> None:
+    if not (store.root / "study.json").is_file():
+        return
+    stored = store.study()
+    if stored.name != record.name:
+        raise StoreError(
+            f"{store.root} holds the study {stored.name!r}, not {record.name!r}. "
+            "Use another --out."
+        )
+    if stored.cohort.fingerprint != record.cohort.fingerprint:
+        raise StoreError(
+            f"{store.root} holds results on cohort {stored.cohort.name} "
+            f"({stored.cohort.fingerprint[:12]}), but the study now names {record.cohort.name} "
+            f"({record.cohort.fingerprint[:12]}). Use another --out, or that cohort."
+        )
+
+
+def _set_aside_damaged(store: ResultsStore, console: Console) -> None:
+    for key in store.trial_keys():
+        try:
+            store.check(key)
+        except DamagedTrialError as error:
+            target = store.set_aside(key)
+            console.print(f"[yellow]{error} Kept in {target}.[/]", highlight=False)
+
+
+def _failed(plan: Plan, store: ResultsStore) -> list[tuple[str, str]]:
+    names = labels(plan.record)
+    failures = store.failures()
+    return [
+        (names[key], failures.get(key, {}).get("reason", "not run"))
+        for key in plan.trials
+        if not store.has(key)
+    ]

@@ -1,0 +1,234 @@
+"""A hyper-parameter search as ask and tell over Optuna; Ray-free, and rebuilt from the store.
+
+Each suggestion is a small file, `searches/<name>/<number>.json`, written before its trial starts
+and again when it ends. On start the Optuna study is made anew from those files, so resuming,
+extending, and never running one configuration twice are one mechanism. The journal beside them
+lets `optuna-dashboard` read the search; it is written by the driver alone and never read here.
+
+The sampler of suggestion n is seeded by (sampler_seed, n): what is suggested depends on what was
+told before, not on whether the driver was restarted in between.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+
+from medrec import plugins
+from medrec.light import model_facts
+from medrec.spec import TrialSpec
+from sweeps.plan import dimension_value
+from sweeps.record import SearchPlan
+from sweeps.space import from_json
+from sweeps.store import ResultsStore
+
+Record = dict[str, Any]
+Row = dict[str, float]
+
+
+class Search:
+    """One search: what to try next, and what became of each try."""
+
+    def __init__(self, plan: SearchPlan, store: ResultsStore) -> None:
+        self.plan = plan
+        self.store = store
+        self.folder = f"searches/{plan.name}"
+        self.space = from_json(plan.space)
+        self.records: dict[int, Record] = {}
+        # Told of each suggestion: its number, its key, and whether its result is known already.
+        self.on_suggested: Callable[[int, str, bool], None] = lambda number, key, known: None
+        self._live: dict[int, optuna.Trial] = {}
+        self._waiting: list[int] = []
+        self._study = self._create_study()
+        self._rebuild()
+
+    # ------------------------------------------------------------------ asking
+
+    def suggest(self) -> tuple[int, TrialSpec] | None:
+        """Returns the next number and its trial, or None when the budget is spent.
+
+        A configuration that was already run, here or as an arm, is told again without running.
+        """
+        while True:
+            if self._waiting:
+                number = self._waiting.pop(0)
+                params = self.records[number]["params"]
+                spec = self.spec(params)
+                self._live[number] = self._ask(number, params)
+                self.on_suggested(number, spec.key, False)
+                return number, spec
+            number = len(self.records)
+            if number >= self.plan.trials:
+                return None
+            trial = self._ask(number, self._start() if number == 0 else None)
+            spec = self.spec(trial.params)
+            ended = any(
+                r["key"] == spec.key and r["state"] != "running" for r in self.records.values()
+            )
+            known = ended or self.store.has(spec.key)
+            self._live[number] = trial
+            self._write({"number": number, "key": spec.key, "params": trial.params})
+            self.on_suggested(number, spec.key, known)
+            if not known:
+                return number, spec
+            self.finish(number, [])
+
+    def remaining(self) -> int:
+        """Returns how many suggestions are still to be tried."""
+        ended = sum(record["state"] != "running" for record in self.records.values())
+        return self.plan.trials - ended
+
+    def spec(self, params: dict[str, Any]) -> TrialSpec:
+        """Returns the base trial with these settings."""
+        base = self.plan.base
+        loop = {k.removeprefix("training."): v for k, v in params.items() if "." in k}
+        own = {k: v for k, v in params.items() if "." not in k}
+        config = model_facts(base.model).config(**{**base.config, **own})
+        return base.model_copy(
+            update={
+                "config": config.model_dump(mode="json"),
+                "training": base.training.model_copy(update=loop),
+            }
+        )
+
+    def _ask(self, number: int, params: dict[str, Any] | None) -> optuna.Trial:
+        if params is not None:
+            self._study.enqueue_trial(params)
+        seed = int(np.random.SeedSequence([self.plan.sampler_seed, number]).generate_state(1)[0])
+        startup = max(4, min(10, self.plan.trials // 3))
+        self._study.sampler = TPESampler(seed=seed, n_startup_trials=startup)
+        return self._study.ask(self.space)
+
+    def _start(self) -> dict[str, Any]:
+        """Returns the settings that the search starts from: the published ones, or the study's."""
+        return {name: dimension_value(self.plan.base, name) for name in self.space}
+
+    # ------------------------------------------------------------------ telling
+
+    def finish(self, number: int, rows: list[Row], *, lost: str | None = None) -> Record:
+        """Notes how a suggestion ended, as the store tells it.
+
+        Args:
+            number: of the suggestion.
+            rows: the epochs it reported; used where it was stopped early.
+            lost: why its process died without a word, if it did.
+        """
+        record = self.records[number]
+        outcome = self._outcome(record["key"], rows, lost)
+        self._write({**record, **outcome})
+        if outcome["state"] == "pruned":
+            self.store.forget_running(record["key"])
+        self._tell(self.records[number], self._live.pop(number, None))
+        return self.records[number]
+
+    def _outcome(self, key: str, rows: list[Row], lost: str | None) -> Record:
+        if self.store.has(key):
+            history = self.store.history(key)
+            columns = list(history)
+            epochs = [
+                dict(zip(columns, row, strict=True)) for row in zip(*history.values(), strict=True)
+            ]
+            return {"state": "complete", **self._measured(epochs)}
+        reason = lost or self.store.failures().get(key, {}).get("reason")
+        if reason is not None:
+            return {"state": "failed", "reason": reason}
+        earlier = [
+            r
+            for r in self.records.values()
+            if r["key"] == key and r["state"] in ("pruned", "failed")
+        ]
+        if earlier and not rows:
+            return {
+                k: earlier[0][k] for k in ("state", "values", "epochs", "curve", "reason", "held")
+            }
+        return {"state": "pruned", **self._measured(rows)}
+
+    def _measured(self, rows: list[Row]) -> Record:
+        if not rows:
+            return {}
+        last = rows[-1]
+        first = self.plan.objectives[0]
+        held = {}
+        if self.plan.ddi_ceiling is not None:
+            held["ddi_ceiling"] = last["best_ddi_rate"] - self.plan.ddi_ceiling
+        if self.plan.medication_floor is not None:
+            held["medication_floor"] = self.plan.medication_floor - last["best_medications"]
+        return {
+            "values": [last[f"best_{name}"] for name in self.plan.objectives],
+            "epochs": len(rows),
+            "curve": [row[f"best_{first}"] for row in rows],
+            "held": held,
+        }
+
+    def _write(self, record: Record) -> None:
+        full: Record = {"state": "running", "values": None, "epochs": None, "curve": [],
+                        "held": {}, "reason": None, **record}  # fmt: skip
+        self.records[full["number"]] = full
+        self.store.write_text(
+            f"{self.folder}/{full['number']:05d}.json", json.dumps(full, indent=2, sort_keys=True)
+        )
+
+    def _tell(self, record: Record, trial: optuna.Trial | None) -> None:
+        """Passes a finished record to Optuna; `trial` is None for records of an earlier run."""
+        single = len(self.plan.objectives) == 1
+        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(
+            record["state"], TrialState.FAIL
+        )
+        if state == TrialState.PRUNED and not single:
+            state = TrialState.FAIL  # a truncated trial must not enter the Pareto front
+        values = record["values"] if state == TrialState.COMPLETE else None
+        curve = dict(enumerate(record["curve"], start=1)) if single else {}
+        if trial is None:
+            self._study.add_trial(
+                create_trial(
+                    state=state,
+                    values=values,
+                    params=record["params"],
+                    distributions=self.space,
+                    intermediate_values=curve,
+                    constraints=record["held"] if state == TrialState.COMPLETE else None,
+                )
+            )
+            return
+        for epoch, value in curve.items():
+            trial.report(value, epoch)
+        if state == TrialState.COMPLETE:
+            for name, excess in record["held"].items():
+                trial.set_constraint(name, excess)
+        self._study.tell(trial, values, state=state)
+
+    # ------------------------------------------------------------------ rebuilding
+
+    def _create_study(self) -> optuna.Study:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        journal = self.store.write_text(f"{self.folder}/journal.log", "")
+        metrics = plugins.load_all("medrec.metrics", "METRIC")
+        directions = [
+            StudyDirection.MINIMIZE
+            if metrics[name].higher_is_better is False
+            else StudyDirection.MAXIMIZE
+            for name in self.plan.objectives
+        ]
+        return optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            study_name=self.plan.name,
+            directions=directions,
+        )
+
+    def _rebuild(self) -> None:
+        for stem, record in self.store.read_all(self.folder).items():
+            self.records[int(stem)] = record
+        for number, record in sorted(self.records.items()):
+            if record["state"] == "running" and not self.store.has(record["key"]):
+                self._waiting.append(number)
+            elif record["state"] == "running":
+                self.finish(number, [])
+            else:
+                self._tell(record, None)

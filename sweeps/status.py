@@ -1,0 +1,80 @@
+"""`medsweep status`: what a results directory holds, and what is missing."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.store import ResultsStore
+
+
+@dataclass(frozen=True)
+class ArmStatus:
+    """An arm's trials by state."""
+
+    name: str
+    title: str
+    stored: int
+    running: int
+    failed: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class SearchStatus:
+    """A search's trials by state."""
+
+    name: str
+    asked: int
+    states: dict[str, int]
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """The whole study."""
+
+    name: str
+    arms: tuple[ArmStatus, ...]
+    searches: tuple[SearchStatus, ...]
+    failures: dict[str, str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        arms = all(arm.missing + arm.failed + arm.running == 0 for arm in self.arms)
+        return arms and all(s.states.get("running", 0) == 0 for s in self.searches)
+
+
+def study_status(root: Path) -> StudyStatus:
+    """Returns the state of every arm and search.
+
+    Raises:
+        StoreError: the directory holds no study.
+    """
+    store = ResultsStore(root)
+    record = store.study()
+    stored, failures = set(store.trial_keys()), store.failures()
+    running = {path.parent.name for path in (root / "running").glob("*/checkpoint.safetensors")}
+    arms = []
+    for arm in record.arms:
+        states = Counter(
+            "stored" if key in stored
+            else "failed" if key in failures
+            else "running" if key in running
+            else "missing"
+            for key in arm.trials.values()
+        )  # fmt: skip
+        arms.append(
+            ArmStatus(
+                arm.name,
+                arm.title,
+                *(states[s] for s in ("stored", "running", "failed", "missing")),
+            )
+        )
+    searches = []
+    for search in record.searches:
+        records = store.read_all(f"searches/{search.name}").values()
+        states = Counter(str(r.get("state")) for r in records)
+        searches.append(SearchStatus(search.name, search.trials, dict(sorted(states.items()))))
+    wanted = {key for arm in record.arms for key in arm.trials.values()}
+    reasons = {k: str(v.get("reason")) for k, v in failures.items() if k in wanted - stored}
+    return StudyStatus(record.name, tuple(arms), tuple(searches), reasons)

@@ -1,0 +1,201 @@
+"""Study files: what a person asks for, in YAML, checked field by field.
+
+A study names a cohort, arms (models, variants, ablations) that run on every seed, searches, and
+the tables to make. `sweeps.plan` turns it into trials.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from medrec.spec import Frozen, KnowledgeSpec, Protocol, Resources
+from sweeps.errors import StudyError
+
+SHIPPED = Path(__file__).parent / "studies"
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+
+
+class CohortRequest(Frozen):
+    """A cohort to be prepared for this study."""
+
+    dataset: str = Field(description="a data set that needs no source folder")
+    options: dict[str, Any] = Field(default_factory=dict, description="its options")
+
+
+class ArmRequest(Frozen):
+    """A model under comparison, on every seed; and, if asked for, its ablations."""
+
+    model: str
+    name: Name | None = Field(default=None, description="default: the model's name")
+    title: str | None = Field(default=None, description="in tables; default: the model's title")
+    config: dict[str, Any] = Field(default_factory=dict, description="settings of the model")
+    training: dict[str, Any] = Field(default_factory=dict, description="settings of the loop")
+    ablations: Literal["all"] | tuple[str, ...] = Field(
+        default=(), description="names from search_spaces/<model>.py, or `all`"
+    )
+
+
+class EarlyStopping(Frozen):
+    """ASHA's settings (searches only)."""
+
+    grace_epochs: int = Field(default=5, ge=1, description="no trial stops earlier")
+    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung")
+
+
+class SearchRequest(Frozen):
+    """A hyper-parameter search of one model; validation decides, the test split is not read."""
+
+    name: Name
+    model: str
+    trials: int = Field(ge=1)
+    objective: Literal["jaccard", "f1", "prauc", "ddi_rate"] | tuple[str, ...] = Field(
+        default="jaccard", description="validation metric, or several for a Pareto front"
+    )
+    ddi_ceiling: float | None = Field(
+        default=None, gt=0, le=1, description="configurations above this DDI rate are infeasible"
+    )
+    medication_floor: float | None = Field(
+        default=None,
+        gt=0,
+        description="drugs per visit below which a configuration is infeasible; with several "
+        "objectives the default is half of what was prescribed, so that recommending nothing "
+        "does not win",
+    )
+    config: dict[str, Any] = Field(default_factory=dict, description="fixed settings")
+    training: dict[str, Any] = Field(default_factory=dict, description="fixed loop settings")
+    space: dict[str, dict[str, Any]] | None = Field(
+        default=None,
+        description="dimensions to search, as {low, high, log, step} or {choices}; default: all "
+        "of search_spaces/<model>.py; an empty {} takes that file's range",
+    )
+    early_stopping: EarlyStopping | None = None
+    concurrent: int | None = Field(default=None, ge=1, description="trials at a time")
+    sampler_seed: int = Field(default=0, ge=0)
+
+
+class Study(Frozen):
+    """A whole study file."""
+
+    name: Name
+    question: str = Field(description="what the study is to answer; printed in the report")
+    cohort: str | CohortRequest
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    protocol: Protocol = Protocol()
+    knowledge: KnowledgeSpec = KnowledgeSpec()
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="loop settings of every arm and search"
+    )
+    resources: Resources = Resources()
+    arms: tuple[ArmRequest, ...] = Field(min_length=1)
+    reference: str = Field(description="name of the arm that differences are taken to")
+    searches: tuple[SearchRequest, ...] = ()
+    tables: tuple[str, ...] = ("baselines", "ablation", "search")
+    resamples: int = Field(default=2000, ge=100, le=100_000, description="of the bootstrap")
+    bootstrap_seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Study":
+        for what, names in (
+            ("seeds", [str(seed) for seed in self.seeds]),
+            ("searches", [search.name for search in self.searches]),
+        ):
+            if len(set(names)) < len(names):
+                raise ValueError(f"`{what}` must be distinct, but got {names}")
+        return self
+
+
+def shipped() -> list[str]:
+    """Returns the names of the studies that come with medsweep."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_study(source: str, settings: tuple[str, ...] = ()) -> Study:
+    """Returns the study in a file, or the shipped one of that name, with `k=v` settings applied.
+
+    Raises:
+        StudyError: no such study, no valid YAML, or a field is wrong; the message names it.
+    """
+    path = _find(source)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise StudyError(f"{path}{line}: not valid YAML: {problem}.") from error
+    if not isinstance(content, dict):
+        raise StudyError(
+            f"{path}: a study is a mapping of fields, but got {type(content).__name__}."
+        )
+    for setting in settings:
+        _apply(content, setting)
+    return parse(Study, content, str(path))
+
+
+def _find(source: str) -> Path:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise StudyError(f"There is no file {source}.")
+    if source in shipped():
+        return SHIPPED / f"{source}.yaml"
+    near = difflib.get_close_matches(source, shipped(), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise StudyError(
+        f"No study {source!r}.{hint} Give a .yaml file, or one that ships: {shipped()}."
+    )
+
+
+def _apply(content: dict[str, Any], setting: str) -> None:
+    """Sets one dotted field (`training.epochs=5`), list items by position (`arms.0.name=a`)."""
+    path, separator, text = setting.partition("=")
+    if not separator or not path:
+        raise StudyError(
+            f"--set takes field=value, but got {setting!r}. Example: --set seeds=[0,1]."
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise StudyError(f"--set {path}: {text!r} is not valid YAML.") from error
+    *parents, last = path.split(".")
+    node: Any = content
+    try:
+        for part in parents:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if isinstance(node, list):
+            node[int(last)] = value
+        else:
+            node[last] = value
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        raise StudyError(f"--set {path}: the study has no such field.") from error
+
+
+def parse(model: type[Any], content: Any, where: str, prefix: str = "") -> Any:
+    """Returns `model` made from `content`.
+
+    Raises:
+        StudyError: one line per wrong field: where it stands, the rule, the value.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise StudyError(_explain(error, model, where, prefix)) from error
+
+
+def _explain(error: ValidationError, model: type[Any], where: str, prefix: str) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(map(str, (*([prefix] if prefix else []), *problem["loc"])))
+        hint = ""
+        if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+            near = difflib.get_close_matches(str(problem["loc"][0]), model.model_fields, n=1)
+            hint = (
+                f" Did you mean {near[0]!r}?" if near else f" It has {sorted(model.model_fields)}."
+            )
+        value = "" if problem["type"] == "missing" else f", but got {problem['input']!r}"
+        lines.append(f"{where}, field {place or '(whole)'}: {problem['msg']}{value}.{hint}")
+    return "\n".join(lines)

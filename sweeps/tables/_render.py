@@ -1,0 +1,205 @@
+"""One table, four formats: Markdown, CSV, LaTeX (booktabs) and an HTML fragment.
+
+Every function is pure: the same table gives the same bytes.
+"""
+
+import csv
+import html
+import io
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from sweeps.statistics.results import Value
+from sweeps.tables._base import Cell, Column, TableData
+
+_MINUS, _NONE = "\u2212", "\u2013"  # a true minus sign; an en dash for an empty cell
+_ARROWS = {True: " ↑", False: " ↓", None: ""}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "Δ": r"$\Delta$",
+    _MINUS: r"$-$",
+    _NONE: "--",
+    "†": r"\textdagger{}",
+    "β": r"$\beta$",
+}
+
+
+def best_rows(table: TableData, column: int) -> set[int]:
+    """Returns the rows that are best in a column, equal ones together, as printed."""
+    what = table.columns[column]
+    if not what.mark_best or what.higher_is_better is None:
+        return set()
+    found = {}
+    for index, row in enumerate(table.rows):
+        cell = row.cells[column]
+        if row.ranked and isinstance(cell, Value):
+            found[index] = round(cell.estimate, what.decimals)
+    if len(found) < 2:
+        return set()
+    best = max(found.values()) if what.higher_is_better else min(found.values())
+    return {index for index, value in found.items() if value == best}
+
+
+def number(value: float, column: Column) -> str:
+    r"""Returns the number as printed: fixed decimals, a true minus sign, no negative zero.
+
+    Example:
+        >>> number(-0.01234, Column("d", "Δ", decimals=3, signed=True)) == "\u22120.012"
+        True
+    """
+    rounded = round(value, column.decimals) + 0.0
+    sign = "+" if column.signed and rounded > 0 else ""
+    return f"{sign}{rounded:,.{column.decimals}f}".replace("-", _MINUS)
+
+
+def cell_text(cell: Cell, column: Column) -> tuple[str, str]:
+    """Returns the cell as printed, and its interval in brackets (empty if it has none)."""
+    if cell is None:
+        return _NONE, ""
+    if not isinstance(cell, Value):
+        return (f"{cell:,}" if isinstance(cell, int) else cell), ""
+    if cell.low is None or cell.high is None:
+        return number(cell.estimate, column), ""
+    return (
+        number(cell.estimate, column),
+        f"[{number(cell.low, column)}, {number(cell.high, column)}]",
+    )
+
+
+def heading(column: Column) -> str:
+    """Returns the column's title with its direction."""
+    return column.title + ("" if column.signed else _ARROWS[column.higher_is_better])
+
+
+def to_markdown(table: TableData) -> str:
+    """Returns the table as Markdown: heading, table, caption."""
+    lines = [f"## {table.title}", ""]
+    lines.append("| " + " | ".join(_markdown(heading(c)) for c in table.columns) + " |")
+    lines.append("|" + "|".join("---:" if c.numeric else ":---" for c in table.columns) + "|")
+    best = [best_rows(table, i) for i in range(len(table.columns))]
+    for index, row in enumerate(table.rows):
+        texts = []
+        for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
+            main, interval = cell_text(cell, column)
+            main = f"**{main}**" if index in best[place] else _markdown(main)
+            texts.append(f"{main} {interval}".strip())
+        lines.append("| " + " | ".join(texts) + " |")
+    return "\n".join([*lines, "", _markdown(table.caption), ""])
+
+
+def _markdown(text: str) -> str:
+    for mark in ("\\", "|", "*", "_", "<", ">", "`"):
+        text = text.replace(mark, "\\" + mark)
+    return " ".join(text.split())
+
+
+def to_csv(table: TableData) -> str:
+    """Returns the table as CSV: numbers rounded to 6 decimals, intervals in their own columns."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    header = []
+    for column in table.columns:
+        header += [column.key]
+        header += [f"{column.key}_low", f"{column.key}_high"] if column.interval else []
+    writer.writerow(header)
+    for row in table.rows:
+        out: list[str] = []
+        for cell, column in zip(row.cells, table.columns, strict=True):
+            out += _csv_cells(cell, column)
+        writer.writerow(out)
+    return sink.getvalue()
+
+
+def _csv_cells(cell: Cell, column: Column) -> list[str]:
+    if not isinstance(cell, Value):
+        blank = ["", ""] if column.interval else []
+        return ["" if cell is None else str(cell), *blank]
+    values = [cell.estimate, cell.low, cell.high] if column.interval else [cell.estimate]
+    return ["" if value is None else f"{round(value, 6) + 0.0:.6f}" for value in values]
+
+
+def to_latex(table: TableData) -> str:
+    """Returns the table for LaTeX: needs the packages booktabs and graphicx."""
+    best = [best_rows(table, i) for i in range(len(table.columns))]
+    layout = "".join("r" if c.numeric else "l" for c in table.columns)
+    lines = [
+        "% needs \\usepackage{booktabs,graphicx}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{_latex(table.title)}. {_latex(table.caption)}}}",
+        f"\\label{{tab:{table.name.replace('_', '-')}}}",
+        "\\resizebox{\\linewidth}{!}{%",
+        f"\\begin{{tabular}}{{{layout}}}",
+        "\\toprule",
+        " & ".join(_latex(heading(c)) for c in table.columns) + " \\\\",
+        "\\midrule",
+    ]
+    for index, row in enumerate(table.rows):
+        texts = []
+        for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
+            main, interval = (_latex(part) for part in cell_text(cell, column))
+            main = f"\\textbf{{{main}}}" if index in best[place] else main
+            # Braces keep a bracket at the start of a row from being read as an argument of \\.
+            texts.append(f"{main} {{\\scriptsize {interval}}}" if interval else main)
+        lines.append(" & ".join(texts) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", "\\end{table}", ""])
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
+
+
+def to_html(table: TableData) -> str:
+    """Returns the table as an HTML fragment: a figure whose table scrolls in its own box."""
+    best = [best_rows(table, i) for i in range(len(table.columns))]
+    label = f"table-{table.name}"
+    head = "".join(_html_heading(column) for column in table.columns)
+    lines = [
+        f'<figure class="table" id="{html.escape(label)}">',
+        f'<div class="scroll" role="region" aria-label="{html.escape(table.title)}" tabindex="0">',
+        f"<table><thead><tr>{head}</tr></thead><tbody>",
+    ]
+    for index, row in enumerate(table.rows):
+        cells = ""
+        for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
+            cells += _html_cell(cell, column, index in best[place], first=place == 0)
+        lines.append(f"<tr>{cells}</tr>")
+    lines += [
+        "</tbody></table></div>",
+        f"<figcaption>{html.escape(table.caption)}</figcaption></figure>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _html_heading(column: Column) -> str:
+    kind = ' class="number"' if column.numeric else ""
+    unit = f' title="{html.escape(column.unit)}"' if column.unit else ""
+    return f'<th scope="col"{kind}{unit}>{html.escape(heading(column))}</th>'
+
+
+def _html_cell(cell: Cell, column: Column, best: bool, first: bool) -> str:
+    main, interval = (html.escape(part) for part in cell_text(cell, column))
+    main = f"<strong>{main}</strong>" if best else main
+    small = f'<span class="interval">{interval}</span>' if interval else ""
+    if first:
+        return f'<th scope="row">{main}</th>'
+    kind = ' class="number"' if column.numeric else ""
+    return f"<td{kind}>{main}{small}</td>"
+
+
+FORMATS: Mapping[str, Callable[[TableData], str]] = MappingProxyType(
+    {"md": to_markdown, "csv": to_csv, "tex": to_latex}
+)

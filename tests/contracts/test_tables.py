@@ -1,0 +1,83 @@
+"""What every table plug-in promises."""
+
+import shutil
+
+import pytest
+
+from medrec import plugins
+from sweeps.statistics.results import gather
+from sweeps.store import ResultsStore
+from sweeps.tables._base import Table
+from sweeps.tables._render import FORMATS, to_html
+from tests.sweeps.fabricate import fabricate
+
+NAMES = plugins.names("sweeps.tables")
+WRITERS = {**FORMATS, "html": to_html}
+
+
+@pytest.fixture(scope="module", params=["whole", "one trial missing", "an arm missing"])
+def results(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    record = fabricate(root, resamples=50)
+    keys = {"whole": [], "one trial missing": ["1"], "an arm missing": ["0", "1", "2"]}
+    for arm in (record.arms[1], record.arms[4]):
+        for seed in keys[request.param]:
+            shutil.rmtree(root / "trials" / arm.trials[seed])
+    return request.param, gather(ResultsStore(root))
+
+
+@pytest.fixture(params=NAMES)
+def table(request) -> Table:
+    return plugins.load("sweeps.tables", request.param, "TABLE")
+
+
+def test_it_has_a_title_and_rows_that_fit_its_columns(table, results):
+    assert table.title
+    built = table.build(results[1])
+    assert built
+    for data in built:
+        assert data.rows
+        assert {len(row.cells) for row in data.rows} == {len(data.columns)}
+        assert len({column.key for column in data.columns}) == len(data.columns)
+
+
+def test_every_format_is_text_and_the_same_twice(table, results):
+    first, second = table.build(results[1]), table.build(results[1])
+    for one, two in zip(first, second, strict=True):
+        for write in WRITERS.values():
+            assert write(one).strip()
+            assert write(one) == write(two)
+
+
+def test_its_caption_names_what_its_numbers_rest_on(table, results):
+    for data in table.build(results[1]):
+        assert "seed" in data.caption
+        assert "resamples" in data.caption
+        assert "fingerprint 0123456789ab" in data.caption
+        if any(column.interval for column in data.columns):
+            assert "training seeds (0, 1, 2)" in data.caption
+            assert "50 resamples, bootstrap seed 11" in data.caption
+
+
+def test_holes_are_named_where_numbers_have_intervals(table, results):
+    what, study = results
+    for data in table.build(study):
+        if any(column.interval for column in data.columns):
+            expected = {
+                "whole": "",
+                "one trial missing": "2 of 3 seeds",
+                "an arm missing": "no trial is stored",
+            }[what]
+            assert expected in data.caption
+            assert ("Missing trials" in data.caption) == (what != "whole")
+
+
+def test_columns_say_direction_and_unit_of_their_metric(table, results):
+    study = results[1]
+    for data in table.build(study):
+        for column in data.columns:
+            metric = study.metrics.get(column.key.removeprefix("difference_"))
+            if metric is not None:
+                assert column.higher_is_better == metric.higher_is_better
+                assert column.unit.startswith(metric.unit)
+                assert column.decimals == metric.decimals

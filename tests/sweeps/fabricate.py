@@ -1,0 +1,183 @@
+"""A small results directory made through the real store, with seeded random predictions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from medrec.predictions import Predictions
+from medrec.spec import CohortRef, Protocol, Training, TrialSpec
+from sweeps.evaluate import interaction_matrix
+from sweeps.record import Arm, CohortFacts, DdiGraph, SearchPlan, StudyRecord
+from sweeps.store import ResultsStore
+
+FINGERPRINT = "0123456789abcdef" * 4
+# name, title, model, ablation, seeded, quality of the scores
+ARMS = (
+    ("popular", "Most popular", "popular", None, False, 0.05),
+    ("gamenet", "GAMENet", "gamenet", None, True, 0.35),
+    ("full", "Full model", "full", None, True, 0.55),
+    ("no_ddi", "Full model without DDI loss_&", "full", "no_ddi_loss", True, 0.52),
+    ("no_graph", "Full model without graph", "full", "no_graph", True, 0.30),
+)
+
+
+def spec(model: str, seed: int, config: dict | None = None) -> TrialSpec:
+    return TrialSpec(
+        model=model,
+        config=config or {"dim": 16},
+        training=Training(epochs=6),
+        cohort=CohortRef(path="cohort", fingerprint=FINGERPRINT),
+        seed=seed,
+    )
+
+
+def visits(rng: np.random.Generator, patients: int, drugs: int) -> tuple[np.ndarray, ...]:
+    counts = rng.integers(1, 5, patients)
+    counts[0], counts[-1] = 1, 3  # one patient without a transition, one with several
+    patient = np.repeat(np.arange(patients), counts).astype(np.int32)
+    visit = np.concatenate([np.arange(n) for n in counts]).astype(np.int16)
+    return patient, visit, rng.random((len(patient), drugs)) < 0.4
+
+
+def predict(rng, patient, visit, truth, quality: float) -> Predictions:
+    scores = np.clip(rng.normal(0.5 + quality * (truth - 0.5), 0.25), 0, 1)
+    scores = scores.astype(np.float32)
+    return Predictions(patient, visit, truth, scores > 0.5, scores)
+
+
+def history(rng: np.random.Generator, quality: float, epochs: int) -> list[dict[str, float]]:
+    level = quality * (1 - np.exp(-np.arange(1, epochs + 1) / 2)) + rng.normal(0, 0.01, epochs)
+    return [
+        {"epoch": float(i), "loss": 1.0 / (i + 1), "jaccard": float(v), "seconds": 1.0}
+        for i, v in enumerate(level)
+    ]
+
+
+def fabricate(
+    root: Path,
+    seeds: int = 3,
+    patients: int = 40,
+    drugs: int = 12,
+    resamples: int = 200,
+    arms=ARMS,
+) -> StudyRecord:
+    """Writes the directory and returns its record."""
+    store, rng = ResultsStore(root), np.random.default_rng(7)
+    patient, visit, truth = visits(rng, patients, drugs)
+    made = []
+    for name, title, model, ablation, seeded, quality in arms:
+        trials = {}
+        for seed in range(seeds if seeded else 1):
+            own = spec(model, seed, {"dim": 16, "ablation": name})
+            epochs = 6 if seeded else 1
+            store.save(
+                own.key,
+                {
+                    "spec": own.model_dump(mode="json"),
+                    "best_epoch": epochs - 1,
+                    "validation": {"jaccard": quality, "ddi_rate": 0.1},
+                    "seconds": {"train": 1.5},
+                    "environment": {"medsweep": "0.1.0", "torch": "2.8.0", "python": "3.11"},
+                },
+                history(rng, quality, epochs),
+                predict(rng, patient, visit, truth, quality + 0.02 * seed),
+                b"weights",
+            )
+            trials[str(seed)] = own.key
+        made.append(
+            Arm(
+                name=name,
+                title=title,
+                model=model,
+                ablation=ablation,
+                seeded=seeded,
+                trials=trials,
+            )
+        )
+    record = _record(tuple(made), truth, patient, seeds, drugs, resamples)
+    store.write_study(record)
+    _searches(store, record)
+    store.record_failure("feedfacefeedface", "The loss became NaN in epoch 2 <of> 6.")
+    return record
+
+
+def _record(arms, truth, patient, seeds: int, drugs: int, resamples: int) -> StudyRecord:
+    pairs = [(i, j) for i in range(drugs) for j in range(i + 1, drugs) if (i + j) % 5 == 0]
+    graph = DdiGraph(name="embedded", fingerprint="ddi" * 5, pairs=pairs)
+    interacts = interaction_matrix(graph, drugs)
+    hit = total = 0
+    for row in truth:
+        chosen = np.flatnonzero(row)
+        for i in chosen:
+            for j in chosen[chosen > i]:
+                total, hit = total + 1, hit + int(interacts[i, j])
+    base = {"model": "full", "trials": 6, "base": spec("full", 0), "space": {}}
+    rest = {
+        "medication_floor": None,
+        "early_stopping": None,
+        "concurrent": None,
+        "sampler_seed": 3,
+    }
+    return StudyRecord(
+        name="fabricated",
+        question="Does the graph of the full model help on <these> patients?",
+        arms=arms,
+        reference="full",
+        searches=(
+            SearchPlan(name="tune", objectives=("jaccard",), ddi_ceiling=None, **base, **rest),
+            SearchPlan(
+                name="pareto", objectives=("jaccard", "ddi_rate"), ddi_ceiling=None, **base, **rest
+            ),
+        ),
+        tables=("baselines", "ablation", "search"),
+        protocol=Protocol(),
+        seeds=tuple(range(seeds)),
+        cohort=CohortFacts(
+            name="synthetic",
+            fingerprint=FINGERPRINT,
+            counts={
+                "patients": 300.0,
+                "visits": 700.0,
+                "visits_per_patient": 700 / 300,
+                "medications": float(drugs),
+                "test_patients": float(len(np.unique(patient))),
+            },
+            split="random 66/17/17 by patient, seed 0",
+            visit_order="admission_time",
+        ),
+        ddi=graph,
+        medications=tuple(f"A{i:02d}B" for i in range(drugs)),
+        true_ddi_rate=hit / total,
+        true_medications=float(truth.sum(axis=1).mean()),
+        resamples=resamples,
+        bootstrap_seed=11,
+    )
+
+
+# number, state, values of (jaccard, ddi_rate)
+SEARCH = (
+    (0, "complete", (0.40, 0.10)),
+    (1, "complete", (0.50, 0.20)),
+    (2, "pruned", (0.99, 0.00)),
+    (3, "failed", None),
+    (4, "complete", (0.45, 0.25)),
+    (5, "running", None),
+)
+
+
+def _searches(store: ResultsStore, record: StudyRecord) -> None:
+    for plan in record.searches:
+        for number, state, values in SEARCH:
+            entry = {
+                "number": number,
+                "key": f"{number:016x}",
+                "params": {"training.learning_rate": 0.001 * (number + 1), "dim": 16 * number},
+                "state": state,
+                "values": list(values[: len(plan.objectives)]) if values else None,
+                "epochs": 6 if state == "complete" else 2,
+                "reason": "out of memory" if state == "failed" else None,
+                "curve": [],
+                "held": {"ddi_ceiling": 0.1 - 0.05 * number, "medication_floor": -1.0},
+            }
+            store.write_text(f"searches/{plan.name}/{number:05d}.json", json.dumps(entry))
