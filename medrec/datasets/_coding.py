@@ -15,7 +15,7 @@ from medrec.cohort import Kind
 from medrec.datasets._conditions import Condition, Pool
 from medrec.datasets._population import Population
 
-MOST_CODES = 39  # diagnoses of one visit, as in the MIMIC-III cohort of the literature
+MOST_CODES = 39  # of one kind at one visit: a cap of this generator
 _ZIPF = {"diagnoses": 2.15, "procedures": 1.05}  # exponents
 _SAME_CODE = 0.7  # chance that a chronic condition is coded as the patient's habit
 _SECOND_CODE = 0.22  # chance of a second code for one condition

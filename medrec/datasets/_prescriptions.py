@@ -23,10 +23,10 @@ DRUGS_PER_VISIT = 11.65  # mean of the MIMIC-III cohort of the literature
 _RAREST = 0.001  # least share of visits with a drug
 _PILOT = 1000  # patients of the pilot, two visits each
 _PILOT_SEED = 20
-_VISIT_SPREAD = 0.35  # standard deviation of a visit's log-odds of any drug
-_SHARPNESS = 4.5  # of log-odds: each prescriber is firmer than the mean of a table
+_VISIT_SPREAD = 0.5  # standard deviation of a visit's log-odds of any drug
+_SHARPNESS = 6.0  # of log-odds: each prescriber is firmer than the mean of a table
 _FADING = 0.45  # what is left of the memory of a drug after a visit without it
-_KEEP_ACUTE, _KEEP_CHRONIC = 0.15, 0.67  # chance to keep a drug of acute and of chronic use
+_KEEP_ACUTE, _KEEP_CHRONIC = 0.15, 0.70  # chance to keep a drug of acute and of chronic use
 _BOUND = 45.0  # largest shift of log-odds
 
 

@@ -5,9 +5,9 @@ medications is known, because it is planted: current conditions, history, and av
 interactions, each with a switch. So a test or an ablation can be checked against the truth. The
 switches change medications only: patients, times, diagnoses and procedures stay as they are.
 
-Sizes follow the MIMIC-III cohort of the literature (6,350 patients, 2.37 visits each; a visit has
-10.5 diagnoses, 3.8 procedures, 11.7 medications; Yang et al., SafeDrug, IJCAI 2021, table 2). No
-patient's data was used.
+Sizes follow the MIMIC-III cohort of the literature, as the README of SafeDrug's code gives them
+(6,350 patients, 15,032 visits; a visit has 10.51 diagnoses, 3.84 procedures, 11.65 medications).
+No patient's data was used.
 """
 
 from pathlib import Path
@@ -57,7 +57,7 @@ class SyntheticOptions(CohortOptions):
 
 
 def load(source: Path | None, options: SyntheticOptions) -> Records:
-    """Returns the synthetic records; equal options give equal records on every machine.
+    """Returns the synthetic records; equal options give equal records in every process.
 
     Raises:
         InputError: a source folder is given.
