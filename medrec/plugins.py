@@ -16,7 +16,8 @@ def names(package: str) -> list[str]:
         True
     """
     path = importlib.import_module(package).__path__
-    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+    found = pkgutil.iter_modules(path)
+    return sorted(m.name for m in found if not m.ispkg and not m.name.startswith("_"))
 
 
 def check(package: str, name: str) -> None:

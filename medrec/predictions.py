@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16, Int32
+from jaxtyping import Bool, Float32, Int16, Int32, Int64
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class Predictions:
     chosen: Bool[np.ndarray, "visits drugs"]
     scores: Float32[np.ndarray, "visits drugs"]
 
-    def select(self, rows: Bool[np.ndarray, " visits"]) -> "Predictions":
-        """Returns the visits where `rows` is true."""
+    def select(
+        self, rows: Bool[np.ndarray, " visits"] | Int64[np.ndarray, " some"]
+    ) -> "Predictions":
+        """Returns the visits where `rows` is true, or the rows of these numbers in their order."""
         return Predictions(
             self.patient[rows],
             self.visit[rows],

@@ -42,8 +42,8 @@ class Data:
     cohort: Cohort
     resident: ResidentCohort
     knowledge: Knowledge
-    train: Members
-    validation: Members
+    train: Int64[np.ndarray, " train"]
+    validation: Int64[np.ndarray, " validation"]
 
 
 def derived_seed(seed: int, *stream: int) -> int:

@@ -45,10 +45,26 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     """
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
+    if not isinstance(value, int | float):
+        return False
     if isinstance(distribution, FloatDistribution | IntDistribution):
         whole = not isinstance(distribution, IntDistribution) or value == int(value)
         return whole and distribution.low <= value <= distribution.high
     return False
+
+
+def extremes(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """Returns the ends of a range, or every choice: if these are valid, so is what lies between.
+
+    Example:
+        >>> extremes(IntDistribution(1, 3)), extremes(CategoricalDistribution(["sum", "mean"]))
+        ((1, 3), ('sum', 'mean'))
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        return distribution.low, distribution.high
+    return ()
 
 
 # Searched with every neural model. One step per batch of patients instead of the published step

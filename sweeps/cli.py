@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from medrec import plugins
@@ -140,7 +141,7 @@ def plan(study: str, settings: tuple[str, ...], out: Path, as_json: bool) -> Non
         specs = [made.trials[key] for key in arm.trials.values()]
         epochs = str(specs[0].training.epochs) if arm.seeded else "-"
         seeds = " ".join(arm.trials) if arm.seeded else "any"
-        table.add_row(arm.name, arm.title, arm.model, seeds, epochs, str(len(specs)))
+        table.add_row(arm.name, escape(arm.title), arm.model, seeds, epochs, str(len(specs)))
     _out.print(table)
     for search in made.record.searches:
         _out.print(f"search {search.name}: {search.trials} trials of {search.model}, ", end="")

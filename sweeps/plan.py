@@ -15,7 +15,7 @@ from medrec import plugins
 from medrec.errors import MedrecError
 from medrec.light import ModelFacts, model_facts
 from medrec.spec import CohortRef, Training, TrialSpec
-from search_spaces._base import Ablation, contains
+from search_spaces._base import Ablation, contains, extremes
 from sweeps.cohorts import StudyData
 from sweeps.errors import StudyError
 from sweeps.record import Arm, CohortFacts, DdiGraph, SearchPlan, StudyRecord
@@ -156,6 +156,10 @@ def _search(study: Study, data: StudyData, request: SearchRequest, where: str) -
     base = _spec(study, data, facts, request.config, request.training, where)
     objective = request.objective
     objectives = (objective,) if isinstance(objective, str) else objective
+    if not objectives or len(set(objectives)) < len(objectives):
+        raise StudyError(
+            f"field {where}.objective: give one or several distinct metrics, not {objectives}."
+        )
     for name in objectives:
         _known("medrec.metrics", name, f"{where}.objective")
     space = narrowed(_space(request.model, where), request.space, f"{where}.space")
@@ -210,6 +214,12 @@ def _check_dimension(
             f"from, {dimension}={default!r}. Widen the range, or set another start under "
             "`config` or `training` of the search."
         )
+    for value in extremes(distribution):
+        own = {**base.config, **({} if "." in dimension else {dimension: value})}
+        parse(facts.config, own, "study", where)
+        if "." in dimension:
+            loop = {**base.training.model_dump(), dimension.removeprefix("training."): value}
+            parse(Training, loop, "study", where)
 
 
 def _facts(model: str, where: str) -> ModelFacts:

@@ -96,5 +96,8 @@ def _value(dataset: Dataset, name: str, value: Any) -> Any:
     """Splits comma-separated values of tuple fields; the options class checks the rest."""
     annotation = dataset.options.model_fields[name].annotation
     if typing.get_origin(annotation) is tuple and isinstance(value, str):
-        return [yaml.safe_load(part) for part in value.split(",") if part]
+        try:
+            return [yaml.safe_load(part) for part in value.split(",") if part]
+        except (yaml.YAMLError, ValueError):
+            return value
     return value

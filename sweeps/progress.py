@@ -31,7 +31,6 @@ class Progress:
         self.counts: Counter[State] = Counter()
         self.running: dict[str, str] = {}
         self.best: tuple[float, str] | None = None
-        self.interrupted = False
         self._started = time.monotonic()
         self._began: dict[str, float] = {}
         self._seen: dict[str, float] = {}

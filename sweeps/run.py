@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 
 from medrec.spec import TrialSpec
 from sweeps.cohorts import StudyData, study_data
@@ -86,7 +87,7 @@ def _execute(
     total = len(plan.trials) + sum(search.plan.trials for search in searches)
     left = len(missing) + sum(search.remaining() for search in open_searches)
     console.print(
-        f"[bold]{plan.record.name}[/]: {total} trials on {data.name} "
+        f"[bold]{plan.record.name}[/]: {total} trials on {escape(data.name)} "
         f"({data.cohort.patients:,} patients, {data.cohort.visits.sum():,} visits), "
         f"{total - left} stored before",
         highlight=False,
@@ -112,8 +113,7 @@ def _run_all(
     module.run_plan(missing, root, progress)
     for search in searches:
         search.on_suggested = partial(progress.suggested, search.plan.name)
-        if not progress.interrupted:
-            module.run_search(search, root, progress)
+        module.run_search(search, root, progress)
 
 
 @contextmanager
@@ -168,12 +168,13 @@ def _same_study(store: ResultsStore, record: StudyRecord) -> None:
 
 
 def _set_aside_damaged(store: ResultsStore, console: Console) -> None:
-    for key in store.trial_keys():
+    for key in store.trial_folders():
         try:
             store.check(key)
         except DamagedTrialError as error:
             target = store.set_aside(key)
-            console.print(f"[yellow]{error} Kept in {target}.[/]", highlight=False)
+            text = f"{error} Kept in {target}."
+            console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _failed(plan: Plan, store: ResultsStore) -> list[tuple[str, str]]:

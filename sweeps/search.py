@@ -23,7 +23,10 @@ from optuna.trial import TrialState, create_trial
 
 from medrec import plugins
 from medrec.light import model_facts
+from medrec.metrics._base import Metric
 from medrec.spec import TrialSpec
+from search_spaces._base import contains
+from sweeps.errors import StoreError
 from sweeps.plan import dimension_value
 from sweeps.record import SearchPlan
 from sweeps.space import from_json
@@ -84,6 +87,11 @@ class Search:
         """Returns how many suggestions are still to be tried."""
         ended = sum(record["state"] != "running" for record in self.records.values())
         return self.plan.trials - ended
+
+    def minimises(self, objective: str) -> bool:
+        """Returns whether lower values of a metric are better."""
+        metric: Metric = plugins.load("medrec.metrics", objective, "METRIC")
+        return metric.higher_is_better is False
 
     def spec(self, params: dict[str, Any]) -> TrialSpec:
         """Returns the base trial with these settings."""
@@ -209,11 +217,10 @@ class Search:
     def _create_study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal = self.store.write_text(f"{self.folder}/journal.log", "")
-        metrics = plugins.load_all("medrec.metrics", "METRIC")
+        # Left by a driver that was killed; this one holds the directory's lock.
+        journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
         directions = [
-            StudyDirection.MINIMIZE
-            if metrics[name].higher_is_better is False
-            else StudyDirection.MAXIMIZE
+            StudyDirection.MINIMIZE if self.minimises(name) else StudyDirection.MAXIMIZE
             for name in self.plan.objectives
         ]
         return optuna.create_study(
@@ -226,9 +233,27 @@ class Search:
         for stem, record in self.store.read_all(self.folder).items():
             self.records[int(stem)] = record
         for number, record in sorted(self.records.items()):
-            if record["state"] == "running" and not self.store.has(record["key"]):
+            self._check_same_search(record)
+            stored = self.store.has(record["key"])
+            if record["state"] in ("running", "complete") and not stored:
+                self._write({k: record[k] for k in ("number", "key", "params")})
                 self._waiting.append(number)
             elif record["state"] == "running":
                 self.finish(number, [])
             else:
                 self._tell(record, None)
+
+    def _check_same_search(self, record: Record) -> None:
+        params, values = record["params"], record["values"]
+        same = (
+            params.keys() == self.space.keys()
+            and all(contains(self.space[name], value) for name, value in params.items())
+            and len(values or self.plan.objectives) == len(self.plan.objectives)
+            and self.spec(params).key == record["key"]
+        )
+        if not same:
+            raise StoreError(
+                f"{self.store.root / self.folder} holds a search with other settings, space or "
+                f"objectives than {self.plan.name!r} has now (its trial {record['number']}). "
+                "Give the search another name in the study."
+            )

@@ -41,7 +41,8 @@ class StudyStatus:
     def complete(self) -> bool:
         """Whether nothing is missing."""
         arms = all(arm.missing + arm.failed + arm.running == 0 for arm in self.arms)
-        return arms and all(s.states.get("running", 0) == 0 for s in self.searches)
+        ended = (sum(s.states.values()) - s.states.get("running", 0) for s in self.searches)
+        return arms and all(n >= s.asked for n, s in zip(ended, self.searches, strict=True))
 
 
 def study_status(root: Path) -> StudyStatus:

@@ -34,6 +34,7 @@ from sweeps.errors import DamagedTrialError, StoreError
 from sweeps.record import StudyRecord
 
 SCHEMA = 1
+_FILES = ("trial.json", "history.parquet", "predictions.parquet", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class ResultsStore:
                 f"Start one with `medsweep run STUDY --out {self.root}`."
             )
         try:
-            return StudyRecord.model_validate_json(path.read_text())
+            return StudyRecord.model_validate_json(path.read_bytes())
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -97,10 +98,11 @@ class ResultsStore:
 
     def trial_keys(self) -> list[str]:
         """Returns the keys of all finished trials, sorted."""
-        folder = self.root / "trials"
-        if not folder.is_dir():
-            return []
-        return sorted(p.parent.name for p in folder.glob("[!.]*/manifest.json"))
+        return [key for key in self.trial_folders() if self.has(key)]
+
+    def trial_folders(self) -> list[str]:
+        """Returns the keys that a folder exists for, sorted: also those without a manifest."""
+        return sorted(p.name for p in (self.root / "trials").glob("[!.]*"))
 
     def has(self, key: str) -> bool:
         """Returns whether the trial is stored, without reading it."""
@@ -184,9 +186,11 @@ class ResultsStore:
     def _manifest(self, key: str) -> dict[str, dict[str, Any]]:
         path = self.root / "trials" / key / "manifest.json"
         try:
-            return dict(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise DamagedTrialError(_damaged(path, str(error))) from error
+            manifest = json.loads(path.read_bytes())
+            return {name: {**manifest[name]} for name in _FILES}
+        except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+            why = getattr(error, "strerror", None) or "it is no manifest"
+            raise DamagedTrialError(_damaged(path, why)) from error
 
     def _read(self, key: str, name: str) -> bytes:
         path = self.root / "trials" / key / name
@@ -233,8 +237,11 @@ class ResultsStore:
         with _translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-            _write_synced(aside, text.encode())
-            aside.replace(path)
+            try:
+                _write_synced(aside, text.encode())
+                aside.replace(path)
+            finally:
+                aside.unlink(missing_ok=True)
         return path
 
 

@@ -121,7 +121,7 @@ def load_study(source: str, settings: tuple[str, ...] = ()) -> Study:
     path = _find(source)
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or no such date
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
@@ -159,7 +159,7 @@ def _apply(content: dict[str, Any], setting: str) -> None:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise StudyError(f"--set {path}: {text!r} is not valid YAML.") from error
     *parents, last = path.split(".")
     node: Any = content

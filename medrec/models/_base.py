@@ -7,7 +7,7 @@ scores of visit t depend on diagnoses and procedures up to t and on medications 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,24 +119,27 @@ class DdiLossConfig(ModelConfig):
     )
 
     @model_validator(mode="after")
-    def _fill_gain(self) -> Self:
+    def _fill_gain(self) -> "DdiLossConfig":
         if self.ddi_gain is None:
             object.__setattr__(self, "ddi_gain", PUBLISHED_GAIN[self.controller])
         return self
 
 
 def controlled_loss(
-    logits: Float[Tensor, "visits drugs"],
-    target: Float[Tensor, "visits drugs"],
+    logits: Float[Tensor, "patients visits drugs"],
+    batch: Batch,
     interacts: Float[Tensor, "drugs drugs"],
     ddi_scale: float,
     config: DdiLossConfig,
     step: Step,
 ) -> Float[Tensor, ""]:
-    """Returns the mean over visits of w_pred (a BCE + b margin) + w_ddi c pᵀAp.
+    """Returns the mean over existing visits of w_pred (a BCE + b margin) + w_ddi c pᵀAp.
 
     The weights come from the controller, visit by visit; c is `ddi_scale`.
     """
+    rows = batch.visit_mask.flatten().nonzero()[:, 0]
+    logits = logits.flatten(0, 1).index_select(0, rows)
+    target = batch.medications.flatten(0, 1).index_select(0, rows)
     scores = torch.sigmoid(logits)
     accuracy = config.bce_weight * losses.cross_entropy(logits, target)
     accuracy = accuracy + config.margin_weight * losses.margin(scores, target)

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Before ray is imported: no event files and no tables of its own; final reports need no metric.
+# Before ray is imported: no event files and no tables of its own; final reports need no metric;
+# Ctrl-C ends the run instead of looking like its end.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -49,7 +51,7 @@ def run_plan(trials: Iterable[TrialSpec], root: Path, progress: Progress) -> Non
     _fit(space, resources, BasicVariantGenerator(), FIFOScheduler(), 1, None, root, progress)
     store = ResultsStore(root)
     for key in specs:
-        if not store.has(key) and key not in store.failures() and not progress.interrupted:
+        if not store.has(key) and key not in store.failures():
             store.record_failure(key, f"its process was lost {RETRIES + 1} times")
 
 
@@ -66,7 +68,7 @@ def run_search(search: Search, root: Path, progress: Progress) -> None:
         scheduler = AsyncHyperBandScheduler(
             time_attr="epoch",
             metric=f"best_{plan.objectives[0]}",
-            mode="max",
+            mode="min" if search.minimises(plan.objectives[0]) else "max",
             max_t=epochs + 1,  # the last epoch is never stopped
             grace_period=min(plan.early_stopping["grace_epochs"], epochs),
             reduction_factor=plan.early_stopping["reduction"],

@@ -1,0 +1,42 @@
+# A fresh machine needs Python 3.11 or newer and make; everything else is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test test-slow check format bench clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+
+setup: .venv/.installed  ## create .venv with exact versions
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "medsweep needs Python 3.11 or newer; set PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+	@# torch first and by its exact version: a range would take a build with several GB of CUDA.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## run a small study on an embedded cohort and make its tables (about 3 minutes)
+	$(BIN)/medsweep run demo --out results/demo
+
+test: setup  ## the test suite
+	$(BIN)/python -m pytest -q
+
+test-slow: setup  ## what takes minutes: crashes, the demo, real cohorts
+	$(BIN)/python -m pytest -q -m slow
+
+check: setup  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup  ## mend format and imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## speed on a MIMIC-III-sized cohort, one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts=--import-mode=importlib tests/benchmarks -q --benchmark-columns=min,median,rounds
+
+clean:  ## remove the environment and caches; results stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks
