@@ -122,6 +122,7 @@ def _arms(
             title=arm_title,
             model=request.model,
             ablation=ablation,
+            full=None if ablation is None else name,
             seeded=facts.seeded,
             trials={str(s.seed): s.key for s in specs},
         )

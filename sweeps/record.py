@@ -20,6 +20,9 @@ class Arm(Frozen):
     title: str
     model: str
     ablation: str | None = Field(default=None, description="which ablation of the model, if any")
+    full: str | None = Field(
+        default=None, description="name of the arm that an ablation is taken from, and compared to"
+    )
     seeded: bool = Field(description="whether training depends on the seed")
     trials: dict[str, str] = Field(description="seed to trial key")
 
@@ -67,7 +70,7 @@ class StudyRecord(Frozen):
     name: str
     question: str
     arms: tuple[Arm, ...]
-    reference: str
+    reference: str = Field(description="arm that every arm but an ablation is compared to")
     searches: tuple[SearchPlan, ...]
     tables: tuple[str, ...]
     protocol: Protocol

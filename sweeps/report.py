@@ -112,25 +112,31 @@ def headline(results: StudyResults) -> list[str]:
         return ["No trial is stored yet."]
     best = max(known, key=lambda name: known[name].estimate)
     lead = f"Highest Jaccard on the test split: {results.arm(best).title}, {_text(known[best])}."
-    reference = results.arm(results.record.reference).title
     gaps = [
         (arm, gap)
         for arm in results.record.arms
         if (gap := results.difference("jaccard", arm.name)) is not None
     ]
     if not gaps:
-        return [lead, f"Nothing can be compared with the reference, {reference}."]
+        return [lead, "There is no second arm to compare with."]
     clear = [(arm, gap) for arm, gap in gaps if excludes_zero(gap)]
     lines = [
-        f"{arm.title}: {'higher' if gap.estimate > 0 else 'lower'} than {reference}, difference "
-        f"{_text(gap, signed=True)}."
+        f"{arm.title}: {'higher' if gap.estimate > 0 else 'lower'} than "
+        f"{results.reference(arm.name).title}, difference {_text(gap, signed=True)}."
         for arm, gap in clear
     ]
     count = (
-        f"The interval of the difference to {reference} excludes zero for {len(clear)} of "
-        f"{len(gaps)} arms; the intervals are not adjusted for the number of arms."
+        f"The interval of the difference excludes zero for {len(clear)} of {len(gaps)} arms "
+        f"({compared_to(results)}); the intervals are not adjusted for the number of arms."
     )
     return [lead, count, *lines]
+
+
+def compared_to(results: StudyResults) -> str:
+    """Returns what arms are compared with."""
+    reference = f"compared with {results.arm(results.record.reference).title}"
+    parts = any(arm.full is not None for arm in results.record.arms)
+    return f"{reference}, ablations with their full model" if parts else reference
 
 
 def excludes_zero(gap: Value) -> bool:
@@ -160,7 +166,7 @@ def _headline(results: StudyResults) -> str:
 def _protocol(results: StudyResults) -> str:
     return (
         f"<p>{html.escape(cohort_sentence(results))}</p>\n"
-        f"<p>{html.escape(interval_sentence(results))}</p>\n"
+        f"<p>{html.escape(interval_sentence(results, 'its reference'))}</p>\n"
     )
 
 

@@ -165,6 +165,15 @@ def _same_study(store: ResultsStore, record: StudyRecord) -> None:
             f"({stored.cohort.fingerprint[:12]}), but the study now names {record.cohort.name} "
             f"({record.cohort.fingerprint[:12]}). Use another --out, or that cohort."
         )
+    earlier = {search.name: search for search in stored.searches}
+    for search in record.searches:
+        for field in ("objectives", "ddi_ceiling", "medication_floor"):
+            was = getattr(earlier.get(search.name, search), field)
+            if was != getattr(search, field):
+                raise StoreError(
+                    f"{store.root}: the search {search.name!r} was started with {field} {was}, "
+                    f"not {getattr(search, field)}. Give it another name in the study."
+                )
 
 
 def _set_aside_damaged(store: ResultsStore, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Forest plot: difference of each arm to the reference in Jaccard, with its interval."""
+"""Forest plot: difference of each arm to its reference in Jaccard, with its interval."""
 
 from typing import TYPE_CHECKING
 
@@ -10,15 +10,14 @@ if TYPE_CHECKING:
 
 
 def draw(results: StudyResults) -> Drawing | None:
-    """Returns the plot; None where no arm can be compared with the reference."""
+    """Returns the plot; None where no arm can be compared."""
     found = [
-        (shorten(arm.title), gap)
+        (f"{shorten(arm.title)} \u2212 {shorten(results.reference(arm.name).title, 14)}", gap)
         for arm in results.record.arms
         if (gap := results.difference("jaccard", arm.name)) is not None
     ]
     if not found:
         return None
-    reference = results.arm(results.record.reference).title
     figure, plain = axes(8.0, 1.1 + 0.38 * len(found))
     for place, (_, gap) in enumerate(found):
         _row(plain, place, gap)
@@ -26,7 +25,7 @@ def draw(results: StudyResults) -> Drawing | None:
     plain.set_yticks(range(len(found)), [title for title, _ in found], color=INK)
     plain.set_ylim(len(found) - 0.5, -0.5)
     plain.grid(visible=False, axis="y")
-    plain.set_xlabel(f"Jaccard: arm minus {shorten(reference)}", color=INK)
+    plain.set_xlabel("Difference in Jaccard", color=INK)
     right = plain.secondary_yaxis("right")
     right.set_yticks(range(len(found)), [_text(gap) for _, gap in found], color=INK)
     right.tick_params(length=0)
@@ -36,9 +35,9 @@ def draw(results: StudyResults) -> Drawing | None:
         name="forest",
         title="Differences in Jaccard",
         figure=figure,
-        description=f"Differences in Jaccard to {reference} with 95% intervals: {listed}.",
-        caption="Difference to the reference arm on the same test patients, all visits, with "
-        "95% intervals over training seeds and patients. Filled: the interval excludes 0.",
+        description=f"Differences in Jaccard with 95% intervals: {listed}.",
+        caption="Arm minus its reference (an ablation's is its full model) on the same test "
+        "patients, all visits, with 95% intervals over training seeds and patients. Filled: the interval excludes 0.",
     )
 
 

@@ -39,7 +39,7 @@ class Intervals:
         estimate: mean over seeds of the metric over all patients.
         low: 2.5th percentile of its draws.
         high: 97.5th percentile of its draws.
-        difference: estimate minus the reference arm's.
+        difference: estimate minus that of the arm's reference.
         difference_low: 2.5th percentile of the paired differences.
         difference_high: 97.5th percentile of the paired differences.
         seeds: trials each arm's numbers rest on.
@@ -58,23 +58,23 @@ def crossed_intervals(
     numerator: Float64[np.ndarray, "metrics arms seeds patients"],
     denominator: Float64[np.ndarray, "metrics arms seeds patients"],
     present: Bool[np.ndarray, "arms seeds"],
-    reference: int,
+    reference: Int64[np.ndarray, " arms"],
     resamples: int,
     seed: int,
 ) -> Intervals:
-    """Returns estimates, differences to the reference arm, and their 95 % intervals.
+    """Returns estimates, differences to each arm's reference, and their 95 % intervals.
 
     Args:
         numerator: sufficient statistics, as in `medrec.evaluation`.
         denominator: the same.
         present: which trials there are; the others are not used.
-        reference: the arm that the others are compared with.
+        reference: the arm that each arm is compared with.
         resamples: number of draws, at least 1.
         seed: of the draws; the same seed gives the same numbers.
     """
     estimate = point_estimates(numerator, denominator, present)
     draws = crossed_draws(numerator, denominator, present, resamples, seed)
-    gaps = draws - draws[:, :, [reference]]
+    gaps = draws - draws[:, :, reference]
     tail = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = np.quantile(draws, tail, axis=0)
     gap_low, gap_high = np.quantile(gaps, tail, axis=0)
@@ -82,7 +82,7 @@ def crossed_intervals(
         estimate=estimate,
         low=low,
         high=high,
-        difference=estimate - estimate[:, [reference]],
+        difference=estimate - estimate[:, reference],
         difference_low=gap_low,
         difference_high=gap_high,
         seeds=present.sum(axis=1),

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from medrec.evaluation import metrics
 from medrec.metrics._base import Metric
 from sweeps.evaluate import Scope, Scores, evaluate_scopes
@@ -51,14 +53,18 @@ class StudyResults:
         """Returns the arm of that name."""
         return next(arm for arm in self.record.arms if arm.name == name)
 
+    def reference(self, arm: str) -> Arm:
+        """Returns what an arm is compared with: an ablation with its full model."""
+        return self.arm(reference_name(self.record, self.arm(arm)))
+
     def estimate(self, metric: str, arm: str, scope: Scope = "all") -> Value | None:
         """Returns an arm's estimate with its interval; None where no trial is stored."""
         found, at = self.intervals[scope], self._at(metric, arm, scope)
         return _value(found.estimate[at], found.low[at], found.high[at])
 
     def difference(self, metric: str, arm: str, scope: Scope = "all") -> Value | None:
-        """Returns arm minus reference with its interval; None for the reference itself."""
-        if arm == self.record.reference:
+        """Returns arm minus its reference with its interval; None for a reference itself."""
+        if arm == self.reference(arm).name:
             return None
         found, at = self.intervals[scope], self._at(metric, arm, scope)
         return _value(found.difference[at], found.difference_low[at], found.difference_high[at])
@@ -84,6 +90,11 @@ def _value(estimate: float, low: float, high: float) -> Value | None:
     return Value(float(estimate), float(low), float(high))
 
 
+def reference_name(record: StudyRecord, arm: Arm) -> str:
+    """Returns the name of the arm that `arm` is compared with."""
+    return record.reference if arm.full is None else arm.full
+
+
 def gather(store: ResultsStore) -> StudyResults:
     """Returns the study's results: trials read and resampled once.
 
@@ -93,7 +104,8 @@ def gather(store: ResultsStore) -> StudyResults:
     """
     record = store.study()
     scores = evaluate_scopes(store, record, SCOPES)
-    reference = [arm.name for arm in record.arms].index(record.reference)
+    names = [arm.name for arm in record.arms]
+    reference = np.array([names.index(reference_name(record, arm)) for arm in record.arms])
     intervals = {
         scope: crossed_intervals(
             found.numerator,

@@ -128,22 +128,24 @@ def arm_row(
     scope: Scope,
     metrics: Iterable[str],
     differences: Iterable[str],
+    reference: Arm,
 ) -> Row:
-    """Returns an arm's title, trials, estimates and differences."""
+    """Returns an arm's title, trials, estimates and differences to the table's reference."""
+    same = arm.name == reference.name
     return Row(
         (
-            arm_title(results, arm),
+            arm_title(results, arm, reference),
             seeds_text(results, arm),
             *(results.estimate(name, arm.name, scope) for name in metrics),
-            *(results.difference(name, arm.name, scope) for name in differences),
+            *(None if same else results.difference(name, arm.name, scope) for name in differences),
         )
     )
 
 
-def arm_title(results: StudyResults, arm: Arm) -> str:
+def arm_title(results: StudyResults, arm: Arm, reference: Arm) -> str:
     """Returns the arm's title; names the reference, marks an interval that has one seed."""
     title = arm.title
-    if arm.name == results.record.reference:
+    if arm.name == reference.name:
         title += " (reference)"
     if arm.seeded and results.stored(arm.name) == 1:
         title += f" {CONDITIONAL}"
@@ -176,16 +178,15 @@ def cohort_sentence(results: StudyResults) -> str:
     )
 
 
-def interval_sentence(results: StudyResults) -> str:
-    """Returns what the intervals are and over what."""
+def interval_sentence(results: StudyResults, reference: str) -> str:
+    """Returns what the intervals are and over what; `reference` says what Δ is taken to."""
     record = results.record
     seeds = ", ".join(str(seed) for seed in record.seeds)
     return (
         f"Estimates are means over training seeds ({seeds}); in brackets {LEVEL:.0%} percentile "
         "intervals over training seeds and test patients, crossed bootstrap with "
         f"{record.resamples:,} resamples, bootstrap seed {record.bootstrap_seed}, not adjusted "
-        "for multiple comparisons. Δ: arm minus reference "
-        f"({results.arm(record.reference).title}), same patients drawn."
+        f"for multiple comparisons. Δ: arm minus {reference}, same patients drawn."
     )
 
 
@@ -206,13 +207,14 @@ def holes_sentence(results: StudyResults, arms: Iterable[Arm]) -> str:
     return text
 
 
-def caption(results: StudyResults, arms: Sequence[Arm], scope: Scope) -> str:
+def caption(results: StudyResults, arms: Sequence[Arm], scope: Scope, reference: Arm) -> str:
     """Returns everything needed to read the numbers, and what is missing."""
     scores = results.scores[scope]
     where = "all visits" if scope == "all" else "transitions only (first visits left out)"
     directed = "↑ higher is better, ↓ lower is better, best in bold."
     return (
         f"Study {results.record.name}, test split, {where}: {len(scores.patients):,} patients, "
-        f"{scores.visits:,} visits. {cohort_sentence(results)} {interval_sentence(results)} "
+        f"{scores.visits:,} visits. {cohort_sentence(results)} "
+        f"{interval_sentence(results, reference.title)} "
         f"{directed}{holes_sentence(results, arms)}"
     )

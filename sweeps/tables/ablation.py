@@ -1,28 +1,30 @@
-"""Ablation: the reference arm, then each arm with a part taken out, and what that changes."""
+"""Ablation: a full model, then each arm with a part of it taken out, and what that changes."""
 
 from sweeps.evaluate import metric_names
+from sweeps.record import Arm
 from sweeps.statistics.results import StudyResults
 from sweeps.tables._base import Table, TableData, arm_columns, arm_row, caption
 
 
 def build(results: StudyResults) -> list[TableData] | None:
-    """Returns the table; None where the study has no ablation arm."""
-    record = results.record
-    parts = [arm for arm in record.arms if arm.ablation is not None]
-    if not parts:
-        return None
-    arms = [results.arm(record.reference)]
-    arms += [arm for arm in parts if arm.name != record.reference]
-    names = metric_names()
+    """Returns a table for each model that has ablations; None where there is none."""
+    parts = [arm for arm in results.record.arms if arm.ablation is not None]
+    wholes = {results.reference(arm.name).name: results.reference(arm.name) for arm in parts}
     return [
-        TableData(
-            name="ablation",
-            title="Ablation",
-            columns=arm_columns(results, names, names),
-            rows=tuple(arm_row(results, arm, "all", names, names) for arm in arms),
-            caption=caption(results, arms, "all"),
-        )
-    ]
+        _table(results, whole, [arm for arm in parts if results.reference(arm.name) == whole])
+        for whole in wholes.values()
+    ] or None
+
+
+def _table(results: StudyResults, whole: Arm, parts: list[Arm]) -> TableData:
+    names, arms = metric_names(), [whole, *parts]
+    return TableData(
+        name=f"ablation_{whole.name}",
+        title=f"Ablation of {whole.title}",
+        columns=arm_columns(results, names, names),
+        rows=tuple(arm_row(results, arm, "all", names, names, whole) for arm in arms),
+        caption=caption(results, arms, "all", whole),
+    )
 
 
 TABLE = Table("Ablation", build)

@@ -32,7 +32,8 @@ def build(results: StudyResults) -> list[TableData] | None:
 def _table(results: StudyResults, scope: Scope) -> TableData:
     arms = [arm for arm in results.record.arms if arm.ablation is None]
     names = metric_names()
-    rows = [arm_row(results, arm, scope, names, DIFFERENCES) for arm in arms]
+    reference = results.arm(results.record.reference)
+    rows = [arm_row(results, arm, scope, names, DIFFERENCES, reference) for arm in arms]
     if scope == "all":
         rows.append(_truth(results, names))
     return TableData(
@@ -40,7 +41,7 @@ def _table(results: StudyResults, scope: Scope) -> TableData:
         title=_TITLES[scope],
         columns=arm_columns(results, names, DIFFERENCES),
         rows=tuple(rows),
-        caption=caption(results, arms, scope) + _NOTE,
+        caption=caption(results, arms, scope, reference) + _NOTE,
     )
 
 

@@ -91,6 +91,7 @@ def fabricate(
                 title=title,
                 model=model,
                 ablation=ablation,
+                full=None if ablation is None else "full",
                 seeded=seeded,
                 trials=trials,
             )

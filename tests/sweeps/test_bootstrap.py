@@ -8,6 +8,11 @@ from sweeps.statistics import bootstrap
 from sweeps.statistics.bootstrap import crossed_draws, crossed_intervals, patient_weights
 
 
+def to_the_first(present: np.ndarray) -> np.ndarray:
+    """Every arm is compared with the first."""
+    return np.zeros(len(present), dtype=np.int64)
+
+
 def table(rng, metrics=2, arms=3, seeds=3, patients=15):
     numerator = rng.random((metrics, arms, seeds, patients))
     denominator = np.ones_like(numerator)
@@ -47,7 +52,7 @@ def test_estimates_and_differences_by_hand():
     numerator = np.array([[[[1.0, 0.0], [0.5, 0.5]], [[1.0, 1.0], [0.0, 0.0]]]])
     denominator = np.ones_like(numerator)
     present = np.array([[True, True], [True, False]])
-    found = crossed_intervals(numerator, denominator, present, 0, 50, 0)
+    found = crossed_intervals(numerator, denominator, present, to_the_first(present), 50, 0)
     assert found.estimate.tolist() == [[0.5, 1.0]]
     assert found.difference.tolist() == [[0.0, 0.5]]
     assert found.seeds.tolist() == [2, 1]
@@ -71,7 +76,9 @@ def test_every_draw_has_as_many_patients_as_there_are():
 def test_one_arm_and_one_seed_agree_with_scipy_percentiles():
     values = np.random.default_rng(2).beta(2, 3, 200)
     terms = values[None, None, None]
-    found = crossed_intervals(terms, np.ones_like(terms), np.ones((1, 1), bool), 0, 9999, 1)
+    found = crossed_intervals(
+        terms, np.ones_like(terms), np.ones((1, 1), bool), np.zeros(1, int), 9999, 1
+    )
     other = scipy.stats.bootstrap(
         (values,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(3)
     ).confidence_interval
@@ -82,7 +89,7 @@ def test_one_arm_and_one_seed_agree_with_scipy_percentiles():
 def test_an_arm_with_the_reference_arms_trials_differs_by_nothing():
     numerator, denominator, present = table(np.random.default_rng(4))
     numerator[:, 2], denominator[:, 2] = numerator[:, 0], denominator[:, 0]
-    found = crossed_intervals(numerator, denominator, present, 0, 100, 0)
+    found = crossed_intervals(numerator, denominator, present, to_the_first(present), 100, 0)
     assert not found.difference[:, [0, 2]].any()
     assert not found.difference_low[:, [0, 2]].any()
     assert not found.difference_high[:, [0, 2]].any()
@@ -91,8 +98,10 @@ def test_an_arm_with_the_reference_arms_trials_differs_by_nothing():
 
 def test_an_arms_interval_does_not_depend_on_arms_after_it():
     numerator, denominator, present = table(np.random.default_rng(5))
-    three = crossed_intervals(numerator, denominator, present, 0, 100, 0)
-    two = crossed_intervals(numerator[:, :2], denominator[:, :2], present[:2], 0, 100, 0)
+    three = crossed_intervals(numerator, denominator, present, to_the_first(present), 100, 0)
+    two = crossed_intervals(
+        numerator[:, :2], denominator[:, :2], present[:2], to_the_first(present[:2]), 100, 0
+    )
     np.testing.assert_allclose(two.low, three.low[:, :2])
     np.testing.assert_allclose(two.difference_high, three.difference_high[:, :2])
 
@@ -101,11 +110,13 @@ def test_an_arm_without_trials_is_nan_and_no_pairs_at_all_is_zero():
     numerator, denominator, present = table(np.random.default_rng(6))
     present[1] = False
     denominator[1, 0] = numerator[1, 0] = 0  # recommends nothing: no pairs
-    found = crossed_intervals(numerator, denominator, present, 0, 20, 0)
+    found = crossed_intervals(numerator, denominator, present, to_the_first(present), 20, 0)
     assert np.isnan(found.estimate[:, 1]).all()
     assert np.isnan(found.difference_low[:, 1]).all()
     assert found.estimate[1, 0] == found.low[1, 0] == found.high[1, 0] == 0
-    empty = crossed_intervals(numerator[..., :0], denominator[..., :0], present, 0, 20, 0)
+    empty = crossed_intervals(
+        numerator[..., :0], denominator[..., :0], present, to_the_first(present), 20, 0
+    )
     assert np.isnan(empty.estimate).all()
     assert np.isnan(empty.low).all()
 
@@ -119,7 +130,7 @@ def test_coverage_of_a_known_difference(seeds):
         level = rng.normal(0, 0.02 if seeds > 1 else 0.0, (2, seeds, 1))
         terms = (0.5 + person + level + rng.normal(0, 0.1, (2, seeds, 120)))[None]
         found = crossed_intervals(
-            terms, np.ones_like(terms), np.ones((2, seeds), bool), 0, 400, turn
+            terms, np.ones_like(terms), np.ones((2, seeds), bool), np.zeros(2, int), 400, turn
         )
         hits += found.difference_low[0, 1] <= 0 <= found.difference_high[0, 1]
     assert 0.89 <= hits / rounds <= 0.99

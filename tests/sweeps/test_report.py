@@ -66,7 +66,7 @@ def page(made):
 def test_every_file_is_written_and_named(made):
     root, paths = made
     names = [str(path.relative_to(root)) for path in paths]
-    tables = ("baselines", "baselines_transitions", "ablation", "search", "search_pareto")
+    tables = ("baselines", "baselines_transitions", "ablation_full", "search", "search_pareto")
     assert names == [
         *(f"tables/{name}.{form}" for name in tables for form in ("md", "csv", "tex")),
         *(f"figures/{name}.svg" for name in ("forest", "jaccard_ddi", "learning_curves")),

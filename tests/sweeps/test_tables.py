@@ -179,3 +179,25 @@ def test_a_repeated_suggestion_is_on_the_front_once(tmp_path):
     results = gather(ResultsStore(tmp_path))
     front = search.best_trials(results, results.record.searches[1])
     assert [trial["number"] for trial in front] == [1, 0]
+
+
+def test_an_ablation_is_compared_with_its_own_full_model(tmp_path):
+    arms = (*ARMS, ("gamenet-x", "GAMENet without x", "gamenet", "x", True, 0.2))
+    record = fabricate(tmp_path, arms=arms)
+    made = [
+        arm.model_copy(update={"full": "gamenet"}) if arm.name == "gamenet-x" else arm
+        for arm in record.arms
+    ]
+    store = ResultsStore(tmp_path)
+    store.write_study(record.model_copy(update={"arms": tuple(made)}))
+    results = gather(store)
+
+    first, second = ablation.build(results)
+    assert [row.cells[0] for row in second.rows] == ["GAMENet (reference)", "GAMENet without x"]
+    assert first.rows[0].cells[0] == "Full model (reference)"
+    gap = results.difference("jaccard", "gamenet-x")
+    expected = (
+        results.estimate("jaccard", "gamenet-x").estimate
+        - results.estimate("jaccard", "gamenet").estimate
+    )
+    assert gap.estimate == pytest.approx(expected)
