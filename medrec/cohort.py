@@ -184,6 +184,7 @@ class Cohort:
         patients = _read_arrow(folder / "patients.arrow")
         visits = _read_arrow(folder / "visits.arrow")
         try:
+            expected = str(description["fingerprint"])
             cohort = Cohort(
                 vocabulary={kind: tuple(names[kind]) for kind in KINDS},
                 visits=patients["visits"].to_numpy(),
@@ -204,10 +205,10 @@ class Cohort:
                 f"{folder}: a column or field is missing ({error}). Prepare the cohort again."
             ) from error
         _validate(cohort, folder)
-        if cohort.fingerprint != description["fingerprint"]:
+        if cohort.fingerprint != expected:
             raise CohortError(
                 f"{folder}: the content has fingerprint {cohort.fingerprint[:12]}, but "
-                f"cohort.json says {description['fingerprint'][:12]}. A file was changed; prepare "
+                f"cohort.json says {expected[:12]}. A file was changed; prepare "
                 "it again."
             )
         return cohort

@@ -37,8 +37,9 @@ def patient_terms(
     """Returns the metric's numerator and denominator for each patient, patients in order."""
     numerators, denominators = metric.terms(predictions, interacts)
     patients, row = np.unique(predictions.patient, return_inverse=True)
-    numerator = np.bincount(row, numerators, minlength=len(patients))
-    denominator = np.bincount(row, denominators, minlength=len(patients))
+    # Of no visits at all, bincount returns integers.
+    numerator = np.bincount(row, numerators, minlength=len(patients)).astype(np.float64)
+    denominator = np.bincount(row, denominators, minlength=len(patients)).astype(np.float64)
     if not metric.pooled:
         defined = denominator > 0
         numerator = np.where(defined, numerator / np.where(defined, denominator, 1.0), 0.0)

@@ -213,10 +213,13 @@ class _Loop:
 
     def _resume(self, path: Path) -> None:
         """Takes up the checkpoint; if it does not fit, training starts anew."""
+        fresh = {name: t.clone() for name, t in self.model.state_dict().items()}
         try:
             progress, groups = load_checkpoint(path, self.spec.key)
+            best = groups["best"]
             self.model.load_state_dict(groups["model"])
         except (CheckpointError, KeyError, RuntimeError):
+            self.model.load_state_dict(fresh)  # some tensors may have been taken over
             return
         restore_optimiser(self.optimiser, groups.get("optimiser", {}))
-        self.best, self.progress = groups["best"], progress
+        self.best, self.progress = best, progress

@@ -73,10 +73,12 @@ def run(
     started = time.perf_counter()
     device = _prepare_process(spec)
     cohort, knowledge = _load(spec.cohort, spec.knowledge, cache)
-    resident = ResidentCohort(cohort, device)
     model = build(spec, knowledge)
     if isinstance(model, torch.nn.Module):
         model = model.to(device)
+    else:
+        device = torch.device("cpu")  # fitted models have no use for another
+    resident = ResidentCohort(cohort, device)
     data = Data(
         cohort,
         resident,

@@ -44,6 +44,7 @@ class Search:
         self.store = store
         self.folder = f"searches/{plan.name}"
         self.space = from_json(plan.space)
+        self._settings = model_facts(plan.model).config
         self.records: dict[int, Record] = {}
         # Told of each suggestion: its number, its key, and whether its result is known already.
         self.on_suggested: Callable[[int, str, bool], None] = lambda number, key, known: None
@@ -98,7 +99,7 @@ class Search:
         base = self.plan.base
         loop = {k.removeprefix("training."): v for k, v in params.items() if "." in k}
         own = {k: v for k, v in params.items() if "." not in k}
-        config = model_facts(base.model).config(**{**base.config, **own})
+        config = self._settings(**{**base.config, **own})
         return base.model_copy(
             update={
                 "config": config.model_dump(mode="json"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def draw(results: StudyResults) -> Drawing | None:
     """Returns the plot; None where no arm can be compared."""
     found = [
-        (f"{shorten(arm.title)} \u2212 {shorten(results.reference(arm.name).title, 14)}", gap)
+        (f"{shorten(arm.title, 36)} \u2212 {shorten(results.reference(arm.name).title, 14)}", gap)
         for arm in results.record.arms
         if (gap := results.difference("jaccard", arm.name)) is not None
     ]
@@ -25,6 +25,7 @@ def draw(results: StudyResults) -> Drawing | None:
     plain.set_yticks(range(len(found)), [title for title, _ in found], color=INK)
     plain.set_ylim(len(found) - 0.5, -0.5)
     plain.grid(visible=False, axis="y")
+    plain.locator_params(axis="x", nbins=5)
     plain.set_xlabel("Difference in Jaccard", color=INK)
     right = plain.secondary_yaxis("right")
     right.set_yticks(range(len(found)), [_text(gap) for _, gap in found], color=INK)
@@ -37,7 +38,8 @@ def draw(results: StudyResults) -> Drawing | None:
         figure=figure,
         description=f"Differences in Jaccard with 95% intervals: {listed}.",
         caption="Arm minus its reference (an ablation's is its full model) on the same test "
-        "patients, all visits, with 95% intervals over training seeds and patients. Filled: the interval excludes 0.",
+        "patients, all visits, with 95% intervals over training seeds and patients. Filled: the "
+        "interval excludes 0.",
     )
 
 

@@ -1,0 +1,5 @@
+"""`python -m sweeps` is the command `medsweep`."""
+
+from sweeps.cli import main
+
+main()

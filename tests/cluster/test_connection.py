@@ -1,0 +1,55 @@
+"""A local Ray instance of our own: it starts, it stops, and it changes no security setting."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.sweeps import tiny
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")  # noqa: PTH112
+
+_CODE = """
+import json, os, sys
+before = {k: v for k, v in os.environ.items() if "AUTH" in k}
+from cluster.connection import local_ray
+with local_ray(1):
+    import ray
+    print(json.dumps({
+        "initialised": ray.is_initialized(),
+        "cpus": ray.cluster_resources()["CPU"],
+        "dashboard": ray._private.worker._global_node.webui_url,
+        "auth": before == {k: v for k, v in os.environ.items() if "AUTH" in k},
+        "address": ray.get_runtime_context().gcs_address.split(":")[0],
+        "answer": ray.get(ray.remote(lambda: 42).remote()),
+    }))
+sys.exit(ray.is_initialized())
+"""
+
+
+@pytest.mark.slow
+def test_ray_starts_as_asked_and_leaves_nothing_behind():
+    import json
+
+    tag = f"connection-{os.getpid()}"
+    found = subprocess.run(
+        [sys.executable, "-c", _CODE],
+        env={**os.environ, tiny.TAG: tag},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert found.returncode == 0, found.stderr  # also: no longer initialised
+    answer = json.loads(found.stdout.splitlines()[-1])
+    assert answer["initialised"]
+    assert answer["cpus"] == 1
+    assert not answer["dashboard"]
+    assert answer["auth"]  # we set nothing about authentication
+    assert answer["answer"] == 42
+    tiny.wait_for(lambda: not tiny.alive(tag), 30, every=0.2)
+
+
+def test_importing_it_starts_nothing():
+    code = "import cluster.connection, sys; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

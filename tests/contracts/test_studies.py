@@ -1,0 +1,59 @@
+"""What every shipped study promises."""
+
+import pytest
+import yaml
+
+from medrec import plugins
+from medrec.light import model_facts
+from sweeps.cohorts import study_data
+from sweeps.plan import Plan, make_plan
+from sweeps.study import SHIPPED, Study, load_study, shipped
+
+
+@pytest.fixture(scope="module", params=shipped())
+def study(request) -> Study:
+    return load_study(request.param)
+
+
+@pytest.fixture(scope="module")
+def plan(study, tmp_path_factory) -> Plan:
+    return make_plan(study, study_data(study, tmp_path_factory.mktemp("out")))
+
+
+def test_there_is_a_study_to_start_from():
+    assert "demo" in shipped()
+
+
+def test_it_is_named_as_its_file_and_asks_a_question(study):
+    assert study.name in shipped()
+    assert study.question.strip().endswith("?")
+
+
+def test_it_plans(study, plan):
+    assert len(plan.record.arms) >= len(study.arms)
+    assert plan.trials
+    assert {key for arm in plan.record.arms for key in arm.trials.values()} == set(plan.trials)
+    assert all(spec.key == key for key, spec in plan.trials.items())
+
+
+def test_every_arm_has_the_same_protocol_data_and_seeds(study, plan):
+    for spec in plan.trials.values():
+        assert spec.protocol == study.protocol
+        assert spec.cohort.fingerprint == plan.record.cohort.fingerprint
+    for arm in plan.record.arms:
+        assert list(arm.trials) == [str(s) for s in study.seeds[: None if arm.seeded else 1]]
+
+
+def test_its_settings_are_complete(plan):
+    for spec in plan.trials.values():
+        assert set(spec.config) == set(model_facts(spec.model).config.model_fields)
+
+
+def test_its_tables_exist(plan):
+    assert set(plan.record.tables) <= set(plugins.names("sweeps.tables"))
+
+
+def test_its_file_needs_no_field_twice(study):
+    text = (SHIPPED / f"{study.name}.yaml").read_text()
+    top = [line.split(":")[0] for line in text.splitlines() if line[:1].isalpha()]
+    assert len(top) == len(set(top)) == len(yaml.safe_load(text))

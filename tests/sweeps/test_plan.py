@@ -1,0 +1,191 @@
+"""A plan is a pure function, the same in every process; keys name what decides a result."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medrec.spec import CohortRef, KnowledgeSpec, Protocol, Resources, Training, TrialSpec
+from sweeps.plan import make_plan
+from sweeps.study import Study
+from tests.sweeps import tiny
+
+REPOSITORY = Path(__file__).parents[2]
+FULL = {
+    **tiny.STUDY,
+    "arms": [
+        {"model": "most_popular"},
+        {"model": "gamenet", "config": {"dim": 8}, "ablations": ["no_memory", "no_history"]},
+        {"model": "safedrug", "config": {"variant": "released"}, "training": {"epochs": 4}},
+    ],
+    "searches": [tiny.SEARCH],
+}
+
+
+def plan(**changes):
+    return make_plan(Study.model_validate({**FULL, **changes}), tiny.data())
+
+
+# ------------------------------------------------------------------ pure
+
+_PRINT = """
+import json, sys
+from tests.sweeps import tiny
+from tests.sweeps.test_plan import plan
+made = plan()
+trials = [s.model_dump(mode="json") for s in made.trials.values()]
+heavy = sorted({"torch", "ray", "sklearn"} & set(sys.modules))
+print(json.dumps([hash("x"), list(made.trials), trials, made.record.model_dump_json(), heavy]))
+"""
+_BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "ray", "torch_geometric"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def in_process(code: str, seed: int):
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 0, found.stderr
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+def test_three_processes_with_other_hash_seeds_make_the_same_plan():
+    answers = [in_process(_PRINT, seed) for seed in (1, 2, 3)]
+    assert len({answer[0] for answer in answers}) == 3  # the hash seeds did differ
+    assert answers[0][1:] == answers[1][1:] == answers[2][1:]
+    assert answers[0][4] == []  # neither torch nor Ray was imported
+
+
+def test_making_a_plan_twice_gives_the_same_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, two = plan(), plan()
+    assert (one.record, one.trials) == (two.record, two.trials)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plans_lists_and_searches_work_without_torch_and_ray():
+    code = _BLOCK + "\nfrom sweeps.cli import main\nmain(sys.argv[1:])"
+    for arguments in (["plan", "demo"], ["list"], ["list", "ablations"], ["--help"]):
+        found = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+        )
+        assert (found.returncode, found.stderr) == (0, ""), arguments
+        assert found.stdout
+
+
+# ------------------------------------------------------------------ keys
+
+
+def spec(**changes) -> TrialSpec:
+    settings = {
+        "model": "gamenet",
+        "config": {"dim": 8},
+        "cohort": CohortRef(path="here", fingerprint="f" * 64),
+        "seed": 0,
+    }
+    return TrialSpec(**{**settings, **changes})
+
+
+SAME = [
+    {"cohort": CohortRef(path="elsewhere", fingerprint="f" * 64)},
+    {"resources": Resources(cpus=4, gpus=0.5)},
+]
+OTHER = [
+    {"model": "safedrug"},
+    {"config": {"dim": 9}},
+    {"config": {"dim": 8, "dropout": 0.1}},
+    {"seed": 1},
+    {"cohort": CohortRef(path="here", fingerprint="e" * 64)},
+    {"knowledge": KnowledgeSpec(fingerprint="k")},
+    *({"training": Training(**{k: v})} for k, v in (
+        ("epochs", 3), ("batch_size", 3), ("learning_rate", 0.5), ("weight_decay", 0.5),
+        ("clip_norm", 1.0),
+    )),
+    *({"protocol": Protocol(**{k: v})} for k, v in (
+        ("threshold", 0.4), ("select", "f1"), ("visits", "transitions"),
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", SAME, ids=str)
+def test_a_key_does_not_depend_on_where_a_trial_runs(changes):
+    assert spec(**changes).key == spec().key
+
+
+def test_a_key_depends_on_everything_that_decides_the_result():
+    keys = [spec().key, *(spec(**changes).key for changes in OTHER)]
+    assert len(set(keys)) == len(keys)
+    changed = {name for changes in OTHER for name in changes}
+    assert changed | {"resources"} == set(TrialSpec.model_fields)
+    for part, kind in (("training", Training), ("protocol", Protocol)):
+        covered = {f for c in OTHER if part in c for f in c[part].model_fields_set}
+        assert covered == set(kind.model_fields)
+
+
+def test_a_key_does_not_depend_on_the_order_of_settings():
+    one = spec(config={"dim": 8, "dropout": 0.1}).key
+    assert spec(config={"dropout": 0.1, "dim": 8}).key == one
+
+
+# ------------------------------------------------------------------ arms
+
+
+def test_arms_are_models_then_their_ablations_on_every_seed():
+    made = plan()
+    assert [(a.name, a.ablation, list(a.trials)) for a in made.record.arms] == [
+        ("most_popular", None, ["0"]),  # training does not depend on the seed
+        ("gamenet", None, ["0", "1"]),
+        ("gamenet-no_memory", "no_memory", ["0", "1"]),
+        ("gamenet-no_history", "no_history", ["0", "1"]),
+        ("safedrug", None, ["0", "1"]),
+    ]
+    assert len(made.trials) == 9
+
+
+def test_an_ablation_differs_from_the_full_model_in_its_changes_alone():
+    made = plan()
+    full, ablated = (made.trials[made.record.arms[i].trials["0"]] for i in (1, 2))
+    assert ablated.config == full.config | {"memory": False}
+    rest = {"config", "key"}
+    assert full.model_dump(exclude=rest) == ablated.model_dump(exclude=rest)
+
+
+def test_an_arms_settings_override_the_studys_and_those_the_models():
+    made = plan(training={"epochs": 7})
+    by_name = {a.name: made.trials[a.trials["0"]] for a in made.record.arms}
+    assert by_name["gamenet"].training.epochs == 7
+    assert by_name["safedrug"].training.epochs == 4
+    assert by_name["gamenet"].config["dim"] == 8
+    assert by_name["safedrug"].config["variant"] == "released"
+
+
+def test_two_arms_with_the_same_settings_share_their_trials():
+    arms = [{"model": "gamenet"}, {"model": "gamenet", "name": "twin"}]
+    made = plan(arms=arms)
+    assert made.record.arms[0].trials == made.record.arms[1].trials
+    assert len(made.trials) == 2
+
+
+def test_all_ablations_can_be_asked_for_at_once():
+    made = plan(arms=[{"model": "gamenet", "ablations": "all"}])
+    found = {a.ablation for a in made.record.arms}
+    assert found == {None, "no_ddi_loss", "no_ddi_memory", "no_history", "no_memory"}
+
+
+def test_a_search_is_not_part_of_the_frozen_plan():
+    assert plan().trials == plan(searches=[]).trials
+    assert plan().record.searches[0].trials == tiny.SEARCH["trials"]
