@@ -49,13 +49,21 @@ class Progress:
     ) -> None:
         if self.console.is_terminal:
             self._live.stop()
-        self.console.print(self._summary())
+        self.console.print(self._summary(), soft_wrap=True)
 
     def suggested(self, search: str, number: int, key: str, known: bool) -> None:
         """A search names its next trial, or one whose result is stored already."""
-        self.labels.setdefault(key, f"{search} {number}")
+        own = f"{search} {number}"
+        twin = self.labels.setdefault(key, own)
         if known:
             self.cached += 1
+            finished = self.cached + sum(self.counts.values())
+            same = "" if twin == own else f"  same settings as {twin}"
+            self.console.print(
+                f"[cyan]stored[/] {finished:>3}/{self.total}  {own:<34}{same}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def start(self, key: str) -> None:
         """A trial starts."""

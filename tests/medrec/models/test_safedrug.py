@@ -1,13 +1,16 @@
 """SafeDrug against its equations, one visit and one atom at a time."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from medrec import trial
+from medrec.errors import KnowledgeError
 from medrec.models._base import Step
-from medrec.models.safedrug import SafeDrugConfig
+from medrec.models.safedrug import SafeDrug, SafeDrugConfig
 from tests.medrec.models import reference
 from tests.medrec.models.reference import linear, relu, sigmoid
 from tests.medrec.small import (
@@ -168,3 +171,9 @@ def test_a_class_without_structure_can_still_be_recommended():
 def test_one_match_must_remain():
     with pytest.raises(ValidationError, match="cannot both be false"):
         SafeDrugConfig(global_match=False, local_match=False)
+
+
+def test_no_structure_at_all_is_refused():
+    bare = dataclasses.replace(small_knowledge(), structures=((),) * small_knowledge().drugs)
+    with pytest.raises(KnowledgeError, match="at least one drug class"):
+        SafeDrug(SafeDrugConfig(), bare)
