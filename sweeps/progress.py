@@ -49,7 +49,7 @@ class Progress:
     ) -> None:
         if self.console.is_terminal:
             self._live.stop()
-        self.console.print(self._summary(), soft_wrap=True)
+        self.console.print(self._summary(), highlight=False, soft_wrap=True)
 
     def suggested(self, search: str, number: int, key: str, known: bool) -> None:
         """A search names its next trial, or one whose result is stored already."""

@@ -47,7 +47,7 @@ def test_ray_starts_as_asked_and_leaves_nothing_behind():
     assert not answer["dashboard"]
     assert answer["auth"]  # we set nothing about authentication
     assert answer["answer"] == 42
-    tiny.wait_for(lambda: not tiny.alive(tag), 30, every=0.2)
+    tiny.wait_until_gone(tag, 30)
 
 
 def test_importing_it_starts_nothing():

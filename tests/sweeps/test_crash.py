@@ -122,7 +122,7 @@ def test_a_driver_of_ray_killed_at_random_moments_loses_nothing(tmp_path):
         tiny.wait_for(lambda n=stored: len(ResultsStore(out).trial_keys()) >= n, 120)
         time.sleep(rng.uniform(0, 0.3))
         kill(child)
-        tiny.wait_for(lambda t=tag: not tiny.alive(t), 60, every=0.2)
+        tiny.wait_until_gone(tag)
         kept(before, tiny.trial_files(out))
         before = tiny.trial_files(out)
     finish("run", study, "--cpus", 2, "--out", out)
@@ -147,4 +147,4 @@ def test_ctrl_c_ends_ray_records_no_failure_and_leaves_nothing_running(tmp_path)
     assert child.returncode == 130, output
     assert "Traceback" not in output
     assert ResultsStore(out).failures() == {}
-    tiny.wait_for(lambda: not tiny.alive(tag), 60, every=0.2)
+    tiny.wait_until_gone(tag)

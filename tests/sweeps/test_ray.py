@@ -52,7 +52,7 @@ def inline(ran, tmp_path_factory):
 
 
 def test_nothing_is_left_running(ran):
-    tiny.wait_for(lambda: not tiny.alive(ran[1]), 30, every=0.2)
+    tiny.wait_until_gone(ran[1], 30)
 
 
 def test_a_plan_gives_the_same_through_ray_as_inline_to_the_last_bit(ran, inline):

@@ -8,7 +8,6 @@ import math
 
 import optuna
 import pytest
-import torch  # noqa: F401  with torch loaded, a model's file is read once and not for each search
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState

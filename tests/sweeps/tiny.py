@@ -194,3 +194,17 @@ def alive(tag: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def wait_until_gone(tag: str, seconds: float = 60) -> None:
+    """Waits for the end of every process that carries the tag, and names those that stay."""
+    end = time.monotonic() + seconds
+    while left := alive(tag):
+        lines = []
+        for pid in left:
+            try:
+                lines.append((Path(f"/proc/{pid}") / "cmdline").read_bytes().replace(b"\0", b" "))
+            except OSError:
+                continue
+        assert time.monotonic() < end, f"still running after {seconds} s: {lines}"
+        time.sleep(0.2)
