@@ -44,6 +44,8 @@ class StoreSearcher(Searcher):
         """Notes how a trial ended: stored, stopped early, or lost."""
         if trial_id not in self._numbers:
             return
+        if result is not None:  # of a trial that is stopped, Tune hands over the last result here
+            self.on_trial_result(trial_id, result)
         lost = "its process was lost, also when tried again" if error else None
         self.search.finish(self._numbers.pop(trial_id), self._rows.pop(trial_id), lost=lost)
 

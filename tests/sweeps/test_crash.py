@@ -60,6 +60,7 @@ def test_a_trial_killed_between_epochs_goes_on_from_its_checkpoint_to_the_same_b
     assert tiny.table_bytes(out) == tiny.table_bytes(undisturbed)
 
 
+@pytest.mark.slow
 def test_an_inline_search_killed_twice_ends_as_if_undisturbed(tmp_path):
     search = {**tiny.SEARCH, "trials": 6, "training": {"epochs": 8}}
     study = tiny.write_study(tmp_path, seeds=[0], searches=[search])

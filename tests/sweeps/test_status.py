@@ -59,9 +59,7 @@ def test_a_search_that_has_not_asked_for_all_its_trials_is_incomplete(tmp_path):
     record = fabricate(tmp_path)
     for path in (tmp_path / "searches/tune").glob("*.json"):
         path.unlink()
-    ResultsStore(tmp_path).write_study(
-        record.model_copy(update={"searches": record.searches[:1]})
-    )
+    ResultsStore(tmp_path).write_study(record.model_copy(update={"searches": record.searches[:1]}))
     assert not study_status(tmp_path).complete
 
 

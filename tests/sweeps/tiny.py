@@ -197,14 +197,21 @@ def alive(tag: str) -> list[int]:
 
 
 def wait_until_gone(tag: str, seconds: float = 60) -> None:
-    """Waits for the end of every process that carries the tag, and names those that stay."""
+    """Waits for the end of every process that carries the tag, and names those that stay.
+
+    Ray's own agents run no trial; after a SIGKILL they may take minutes to notice.
+    """
+    agents = (b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
     end = time.monotonic() + seconds
-    while left := alive(tag):
+    while True:
         lines = []
-        for pid in left:
+        for pid in alive(tag):
             try:
-                lines.append((Path(f"/proc/{pid}") / "cmdline").read_bytes().replace(b"\0", b" "))
+                line = (Path(f"/proc/{pid}") / "cmdline").read_bytes().replace(b"\0", b" ")
             except OSError:
                 continue
+            lines += [line[:80]] if not line.startswith(agents) else []
+        if not lines:
+            return
         assert time.monotonic() < end, f"still running after {seconds} s: {lines}"
         time.sleep(0.2)
