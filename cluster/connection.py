@@ -8,6 +8,13 @@ from contextlib import contextmanager
 OBJECT_STORE_BYTES = 100 * 2**20  # nothing large goes through it: cohorts are memory-mapped
 
 
+def available() -> dict[str, float]:
+    """Returns what the connected Ray instance has in all: CPU, GPU, ..."""
+    import ray
+
+    return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+
+
 @contextmanager
 def local_ray(cpus: int | None = None) -> Iterator[None]:
     """Starts a Ray instance on this machine, bound to loopback, and stops it at the end.

@@ -13,6 +13,7 @@ source is kept: a patient is a row number.
 
 import hashlib
 import json
+import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -146,9 +147,21 @@ class Cohort:
         }
 
     def save(self, folder: Path) -> None:
-        """Writes the cohort; `cohort.json` comes last, so a folder that has it is complete."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cohort.json").unlink(missing_ok=True)
+        """Writes the cohort aside, then renames it: whole or absent.
+
+        Who has an older cohort of that folder open keeps reading the older one.
+        """
+        folder = folder.resolve()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as aside:
+            fresh = Path(aside) / "new"
+            self._write(fresh)
+            if folder.exists():
+                folder.rename(Path(aside) / "old")
+            fresh.rename(folder)
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir()
         (folder / "vocabulary.json").write_text(_canonical(self.vocabulary) + "\n")
         patients = {name: getattr(self, name) for name in ("split", "gender", "age", "group")}
         _write_arrow(folder / "patients.arrow", {"visits": self.visits, **patients})

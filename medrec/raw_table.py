@@ -89,11 +89,15 @@ class Table:
         return np.array(numbers, dtype=np.int64)
 
     def require_unique(self, name: str) -> None:
-        """Raises `wrong` for the first row whose number an earlier row has."""
+        """Raises an error for the first row whose number an earlier row has; not which number."""
         _, first = np.unique(self.integers(name)[self[name].index], return_index=True)
         if len(first) < self.rows:
             repeated = np.setdiff1d(np.arange(self.rows), first)[0]
-            raise self.wrong(name, int(repeated), "must differ from line to line")
+            raise self.error(
+                f"{self.path}, line {_line(self.path, int(repeated))}: `{self.headings[name]}` "
+                "must differ from line to line, but an earlier line has the same. Correct that "
+                "line, or download the file again."
+            )
 
 
 def distinct(

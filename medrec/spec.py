@@ -5,6 +5,7 @@ Nothing here imports torch: plans are made and printed where it is not installed
 
 import hashlib
 import json
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -96,6 +97,19 @@ class TrialSpec(Frozen):
     seed: int = Field(ge=0)
     resources: Resources = Resources()
 
+    def without_places(self) -> "TrialSpec":
+        """Returns the spec with names instead of paths, for records that may be shared."""
+        tables = {
+            field: PurePath(getattr(self.knowledge, field)).name
+            for field in ("interactions", "structures")
+        }
+        return self.model_copy(
+            update={
+                "cohort": self.cohort.model_copy(update={"path": ""}),
+                "knowledge": self.knowledge.model_copy(update=tables),
+            }
+        )
+
     @property
     def key(self) -> str:
         """First 16 hex digits of the sha256 of the result-determining fields."""
@@ -111,12 +125,17 @@ def preset(released: dict[str, Any]) -> Any:
     """Returns a validator that fills unset fields from `released` when that variant is asked for.
 
     A field that is set keeps its value: `variant: released` with `controller: none` is the
-    released code without a DDI controller.
+    released code without a DDI controller. The gain belongs to the preset's own controller: with
+    another one it is left to that controller's published gain.
     """
 
     def fill(data: Any) -> Any:
-        if isinstance(data, dict) and data.get("variant") == "released":
-            return {**released, **data}
-        return data
+        if not isinstance(data, dict) or data.get("variant") != "released":
+            return data
+        filled = {**released, **data}
+        own = released.get("controller", filled.get("controller"))
+        if filled.get("controller") != own and "ddi_gain" not in data:
+            filled.pop("ddi_gain", None)
+        return filled
 
     return model_validator(mode="before")(fill)

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="medsweep")
 def medsweep() -> None:
-    r"""Tune, ablate and compare medication-recommendation models, and regenerate every table.
+    """Tune, ablate and compare medication-recommendation models, and regenerate every table.
 
     \b
     Example:
@@ -55,7 +55,7 @@ def medsweep() -> None:
       medsweep tables results/demo
 
     Research software: it gives no treatment advice.
-    """
+    """  # noqa: D301  click reads the control character
 
 
 @medsweep.command("list")
@@ -166,13 +166,13 @@ def run(
     cpus: int | None,
     no_tables: bool,
 ) -> None:
-    r"""Runs what is missing of a study, then makes its tables and report. Safe to repeat.
+    """Runs what is missing of a study, then makes its tables and report. Safe to repeat.
 
     \b
     Examples:
       medsweep run demo --out results/demo
       medsweep run demo --set cohort=m4 --set seeds=[0,1,2,3,4] --out results/m4
-    """
+    """  # noqa: D301  click reads the control character
     from sweeps.errors import TrialsFailedError
     from sweeps.run import run_study
     from sweeps.study import load_study
@@ -210,9 +210,10 @@ def status(directory: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(state)))
         return
-    table = Table("arm", "stored", "running", "failed", "missing", title=state.name)
+    table = Table("arm", "stored", "running", "failed", "missing", "damaged", title=state.name)
     for arm in state.arms:
-        table.add_row(arm.name, *map(str, (arm.stored, arm.running, arm.failed, arm.missing)))
+        states = (arm.stored, arm.running, arm.failed, arm.missing, arm.damaged)
+        table.add_row(arm.name, *map(str, states))
     _out.print(table)
     for search in state.searches:
         counts = ", ".join(f"{n} {name}" for name, n in search.states.items()) or "not started"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from medrec import plugins, splits
 from medrec.cohort import Cohort
 from medrec.datasets._base import Dataset, prepare
-from medrec.errors import MedrecError
+from medrec.errors import CohortError, MedrecError
 from medrec.evaluation import evaluate
 from medrec.knowledge.base import interaction_matrix, table_fingerprint
 from medrec.knowledge.tables import read_interactions
@@ -32,7 +32,8 @@ class StudyData:
         cohort: the cohort.
         interacts: drug classes that interact.
         knowledge: the knowledge tables, with absolute paths and their fingerprint.
-        truth: metrics of the true prescriptions of the test split (DDI rate, medications).
+        truth: metrics of the true prescriptions of the test split (DDI rate, medications); for
+            tables alone.
     """
 
     name: str
@@ -43,14 +44,19 @@ class StudyData:
     knowledge: KnowledgeSpec
     truth: dict[str, float]
 
+    def training_medications(self) -> float:
+        """Returns the drugs per visit that training patients were prescribed."""
+        rows = self.cohort.visits_of(self.cohort.members(splits.TRAIN))
+        return float(self.cohort.codes["medications"].counts[rows].mean())
+
     def interacting_pairs(self) -> list[tuple[int, int]]:
         """Returns interacting drug classes as index pairs, i < j."""
         rows, columns = np.nonzero(np.triu(self.interacts))
         return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
     def materialise(self) -> None:
-        """Writes a cohort that the study asks to be made, unless it lies there already."""
-        if self.made and not (self.path / "cohort.json").is_file():
+        """Writes a cohort that the study asks to be made, unless it lies there already, whole."""
+        if self.made and _stored(self.path, self.cohort.fingerprint) is None:
             self.cohort.save(self.path)
 
 
@@ -114,11 +120,19 @@ def _cohort(request: str | CohortRequest, out: Path) -> tuple[str, Path, bool, C
         request = CohortRequest(dataset=request)
     options = dataset_options(request.dataset, request.options, "field cohort")
     path = (out / "cohort").resolve()
-    if (path / "cohort.json").is_file():
-        stored = Cohort.open(path)
-        if stored.provenance.options == options.model_dump(mode="json"):
-            return request.dataset, path, True, stored
-    return request.dataset, path, True, prepare(request.dataset, None, options)
+    stored = _stored(path)
+    if stored is None or stored.provenance.options != options.model_dump(mode="json"):
+        stored = prepare(request.dataset, None, options)
+    return request.dataset, path, True, stored
+
+
+def _stored(path: Path, fingerprint: str | None = None) -> Cohort | None:
+    """Returns a cohort made earlier; None if it is absent, damaged or another."""
+    try:
+        cohort = Cohort.open(path)
+    except CohortError:
+        return None
+    return cohort if fingerprint in (None, cohort.fingerprint) else None
 
 
 def dataset_options(name: str, options: dict[str, Any], where: str) -> CohortOptions:

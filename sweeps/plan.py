@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution
 from medrec import plugins
 from medrec.errors import MedrecError
 from medrec.light import ModelFacts, model_facts
-from medrec.spec import CohortRef, Training, TrialSpec
+from medrec.spec import CohortRef, Resources, Training, TrialSpec
 from search_spaces._base import Ablation, contains, extremes
 from sweeps.cohorts import StudyData
 from sweeps.errors import StudyError
@@ -22,7 +22,7 @@ from sweeps.record import Arm, CohortFacts, DdiGraph, SearchPlan, StudyRecord
 from sweeps.space import narrowed, to_json
 from sweeps.study import ArmRequest, SearchRequest, Study, parse
 
-FLOOR = 0.5  # of the true medications per visit; see SearchRequest.medication_floor
+FLOOR = 0.5  # of the training visits' medications; see SearchRequest.medication_floor
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ class Plan:
     Attributes:
         record: what is written to `study.json`.
         trials: every trial of every arm by key, in the order of the arms; searches not included.
+        resources: what each trial asks for.
     """
 
     record: StudyRecord
     trials: dict[str, TrialSpec]
+    resources: Resources
 
 
 def make_plan(study: Study, data: StudyData) -> Plan:
@@ -90,7 +92,7 @@ def make_plan(study: Study, data: StudyData) -> Plan:
         resamples=study.resamples,
         bootstrap_seed=study.bootstrap_seed,
     )
-    return Plan(record, trials)
+    return Plan(record, trials, study.resources)
 
 
 def _arms(
@@ -163,16 +165,28 @@ def _search(study: Study, data: StudyData, request: SearchRequest, where: str) -
         )
     for name in objectives:
         _known("medrec.metrics", name, f"{where}.objective")
+        if plugins.load("medrec.metrics", name, "METRIC").higher_is_better is None:
+            raise StudyError(
+                f"field {where}.objective: neither more nor fewer {name} is better by itself. "
+                "Take another metric."
+            )
     space = narrowed(_space(request.model, where), request.space, f"{where}.space")
     for dimension, distribution in space.items():
-        _check_dimension(facts, base, dimension, distribution, f"{where}.space.{dimension}")
+        place = f"{where}.space.{dimension}"
+        _check_dimension(facts, base, request.config, dimension, distribution, place)
     floor = request.medication_floor
-    if floor is None and len(objectives) > 1:
-        floor = FLOOR * data.truth["medications"]
+    if floor is None and "ddi_rate" in objectives:
+        floor = FLOOR * data.training_medications()
     stopping = request.early_stopping
+    if stopping is not None and objectives[0] == "ddi_rate":
+        raise StudyError(
+            f"field {where}.early_stopping: trials are stopped by the first objective, and by its "
+            "DDI rate a model that recommends nothing would win. Put another objective first."
+        )
     return SearchPlan(
         name=request.name,
         model=request.model,
+        config=request.config,
         trials=request.trials,
         objectives=objectives,
         ddi_ceiling=request.ddi_ceiling,
@@ -199,6 +213,7 @@ def dimension_value(spec: TrialSpec, dimension: str) -> Any:
 def _check_dimension(
     facts: ModelFacts,
     base: TrialSpec,
+    config: dict[str, Any],
     dimension: str,
     distribution: BaseDistribution,
     where: str,
@@ -216,7 +231,7 @@ def _check_dimension(
             "`config` or `training` of the search."
         )
     for value in extremes(distribution):
-        own = {**base.config, **({} if "." in dimension else {dimension: value})}
+        own = {**config, **({} if "." in dimension else {dimension: value})}
         parse(facts.config, own, "study", where)
         if "." in dimension:
             loop = {**base.training.model_dump(), dimension.removeprefix("training."): value}

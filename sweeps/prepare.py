@@ -14,6 +14,7 @@ from medrec import plugins
 from medrec.cohort import Cohort
 from medrec.datasets._base import Dataset
 from medrec.datasets._base import prepare as prepare_cohort
+from medrec.errors import CohortError
 from sweeps.errors import StoreError
 from sweeps.study import parse
 
@@ -82,6 +83,7 @@ def _prepare(
     console = Console(highlight=False)
     with console.status(f"Preparing {name} …"):
         cohort: Cohort = prepare_cohort(name, source, options)
+        _refuse_another(out, cohort)
         cohort.save(out)
     counts = cohort.counts()
     console.print(
@@ -90,6 +92,19 @@ def _prepare(
         f"{counts['medications']:.0f} drug classes; card in {out / 'card.md'}",
         soft_wrap=True,
     )
+
+
+def _refuse_another(out: Path, cohort: Cohort) -> None:
+    """Refuses to replace a sound cohort by another one: studies may rest on it."""
+    try:
+        stored = Cohort.open(out)
+    except CohortError:
+        return
+    if stored.fingerprint != cohort.fingerprint:
+        raise StoreError(
+            f"{out} holds another cohort ({stored.fingerprint[:12]}; this one is "
+            f"{cohort.fingerprint[:12]}). Choose another --out, or delete that folder first."
+        )
 
 
 def _value(dataset: Dataset, name: str, value: Any) -> Any:

@@ -4,19 +4,23 @@ With the trials beside it, this is all that tables and reports need: neither the
 the cohort, nor the knowledge tables are read again.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from medrec.spec import Frozen, Protocol, TrialSpec
 
 SCHEMA: Literal[1] = 1
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+
+
 class Arm(Frozen):
     """One variant under comparison and its trials."""
 
-    name: str
+    name: Name
     title: str
     model: str
     ablation: str | None = Field(default=None, description="which ablation of the model, if any")
@@ -24,7 +28,7 @@ class Arm(Frozen):
         default=None, description="name of the arm that an ablation is taken from, and compared to"
     )
     seeded: bool = Field(description="whether training depends on the seed")
-    trials: dict[str, str] = Field(description="seed to trial key")
+    trials: dict[str, Key] = Field(description="seed to trial key")
 
 
 class CohortFacts(Frozen):
@@ -48,8 +52,11 @@ class DdiGraph(Frozen):
 class SearchPlan(Frozen):
     """A search as the study asked for it."""
 
-    name: str
+    name: Name
     model: str
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="settings the study fixes; others are defaults"
+    )
     trials: int
     objectives: tuple[str, ...]
     ddi_ceiling: float | None
@@ -82,3 +89,11 @@ class StudyRecord(Frozen):
     true_medications: float = Field(description="drugs per visit of the true test prescriptions")
     resamples: int
     bootstrap_seed: int
+
+    def without_places(self) -> "StudyRecord":
+        """Returns the record with names instead of paths."""
+        searches = tuple(
+            search.model_copy(update={"base": search.base.without_places()})
+            for search in self.searches
+        )
+        return self.model_copy(update={"searches": searches})

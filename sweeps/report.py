@@ -188,8 +188,10 @@ def _missing(results: StudyResults) -> str:
     holes = holes_sentence(results, results.record.arms).strip()
     items = [html.escape(holes)] if holes else []
     arms = {key: arm for arm in results.record.arms for key in arm.trials.values()}
+    asked = {str(r["key"]) for records in results.searches.values() for r in records} | set(arms)
     for key, note in results.failures.items():
-        items.append(_failure(key, note, arms.get(key)))
+        if key in asked:
+            items.append(_failure(key, note, arms.get(key)))
     if not items:
         return "<p>Every trial that the study asks for is stored, and none failed.</p>\n"
     return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>\n"

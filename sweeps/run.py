@@ -13,9 +13,15 @@ from typing import Literal
 from rich.console import Console
 from rich.markup import escape
 
-from medrec.spec import TrialSpec
+from medrec.spec import Resources, TrialSpec
 from sweeps.cohorts import StudyData, study_data
-from sweeps.errors import BusyError, DamagedTrialError, StoreError, TrialsFailedError
+from sweeps.errors import (
+    BusyError,
+    DamagedTrialError,
+    StoreError,
+    StudyError,
+    TrialsFailedError,
+)
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import Progress
 from sweeps.record import StudyRecord
@@ -24,6 +30,8 @@ from sweeps.store import ResultsStore
 from sweeps.study import Study
 
 Executor = Literal["ray", "inline"]
+_OURS = {".lock", "cache", "cohort", "damaged", "failed", "figures", "report.html", "running",
+         "searches", "tables", "tensorboard", "trials"}  # fmt: skip
 _EXECUTORS = {"ray": "sweeps.executors.ray_tune", "inline": "sweeps.executors.inline"}
 
 
@@ -98,7 +106,7 @@ def _execute(
         total, total - left, labels(plan.record), console, plan.record.protocol.select
     )
     module = importlib.import_module(_EXECUTORS[executor])
-    with _engine(executor, cpus), progress:
+    with _engine(executor, cpus, plan.resources), progress:
         _run_all(module, plan, missing, open_searches, store.root, progress)
 
 
@@ -117,13 +125,23 @@ def _run_all(
 
 
 @contextmanager
-def _engine(executor: Executor, cpus: int | None) -> Iterator[None]:
+def _engine(executor: Executor, cpus: int | None, needed: Resources) -> Iterator[None]:
     if executor == "inline":
         yield
         return
-    from cluster.connection import local_ray
+    from cluster.connection import available, local_ray
 
     with local_ray(cpus):
+        there = available()
+        for field, asked, has in (
+            ("cpus", needed.cpus, there.get("CPU", 0.0)),
+            ("gpus", needed.gpus, there.get("GPU", 0.0)),
+        ):
+            if asked > has:
+                raise StudyError(
+                    f"field resources.{field}: a trial asks for {asked:g}, but there are {has:g} "
+                    "here, so it could never start. Ask for less, or run it elsewhere."
+                )
         yield
 
 
@@ -152,8 +170,17 @@ def _exclusive(root: Path) -> Iterator[None]:
 
 def _same_study(store: ResultsStore, record: StudyRecord) -> None:
     if not (store.root / "study.json").is_file():
+        foreign = sorted({path.name for path in store.root.iterdir()} - _OURS)
+        if foreign:
+            raise StoreError(
+                f"{store.root} holds no study but other things ({', '.join(foreign[:3])}). "
+                "Choose an empty or new folder as --out."
+            )
         return
-    stored = store.study()
+    try:
+        stored = store.study()
+    except StoreError:
+        return  # unreadable: written anew; trials are told apart by their keys
     if stored.name != record.name:
         raise StoreError(
             f"{store.root} holds the study {stored.name!r}, not {record.name!r}. "

@@ -50,6 +50,7 @@ class Search:
         self.on_suggested: Callable[[int, str, bool], None] = lambda number, key, known: None
         self._live: dict[int, optuna.Trial] = {}
         self._waiting: list[int] = []
+        self._twins: dict[str, list[int]] = {}  # suggestions that wait for a running equal
         self._study = self._create_study()
         self._rebuild()
 
@@ -58,31 +59,46 @@ class Search:
     def suggest(self) -> tuple[int, TrialSpec] | None:
         """Returns the next number and its trial, or None when the budget is spent.
 
-        A configuration that was already run, here or as an arm, is told again without running.
+        A configuration that was already run, here or as an arm, is told again without running;
+        one that runs now shares the result when it ends.
         """
-        while True:
-            if self._waiting:
-                number = self._waiting.pop(0)
-                params = self.records[number]["params"]
-                spec = self.spec(params)
-                self._live[number] = self._ask(number, params)
-                self.on_suggested(number, spec.key, False)
-                return number, spec
-            number = len(self.records)
-            if number >= self.plan.trials:
-                return None
-            trial = self._ask(number, self._start() if number == 0 else None)
+        while (number := self._next_number()) is not None:
+            trial = self._ask(number, self._given(number))
             spec = self.spec(trial.params)
-            ended = any(
-                r["key"] == spec.key and r["state"] != "running" for r in self.records.values()
-            )
-            known = ended or self.store.has(spec.key)
+            state = self._state_of(spec.key)
             self._live[number] = trial
             self._write({"number": number, "key": spec.key, "params": trial.params})
-            self.on_suggested(number, spec.key, known)
-            if not known:
+            self.on_suggested(number, spec.key, state is not None)
+            if state is None:
+                self._twins[spec.key] = []
                 return number, spec
-            self.finish(number, [])
+            if state == "running":
+                self._twins[spec.key].append(number)
+            else:
+                self.finish(number, [])
+        return None
+
+    def _next_number(self) -> int | None:
+        """Returns what to try next: first what an earlier run left unfinished."""
+        if self._waiting:
+            return self._waiting.pop(0)
+        if len(self.records) >= self.plan.trials:
+            return None
+        return max(self.records, default=-1) + 1
+
+    def _given(self, number: int) -> dict[str, Any] | None:
+        """Returns parameters that are fixed already: of an unfinished try, or of the first."""
+        if number in self.records:
+            params: dict[str, Any] = self.records[number]["params"]
+            return params
+        return self._start() if number == 0 else None
+
+    def _state_of(self, key: str) -> str | None:
+        """Returns whether a configuration runs or has ended; None if it is new."""
+        if key in self._twins:
+            return "running"
+        ended = any(r["key"] == key and r["state"] != "running" for r in self.records.values())
+        return "ended" if ended or self.store.has(key) else None
 
     def remaining(self) -> int:
         """Returns how many suggestions are still to be tried."""
@@ -99,7 +115,9 @@ class Search:
         base = self.plan.base
         loop = {k.removeprefix("training."): v for k, v in params.items() if "." in k}
         own = {k: v for k, v in params.items() if "." not in k}
-        config = self._settings(**{**base.config, **own})
+        # From what the study fixes, not from the filled-in settings: a searched `variant` or
+        # `controller` brings its own defaults.
+        config = self._settings(**{**self.plan.config, **own})
         return base.model_copy(
             update={
                 "config": config.model_dump(mode="json"),
@@ -135,6 +153,8 @@ class Search:
         if outcome["state"] == "pruned":
             self.store.forget_running(record["key"])
         self._tell(self.records[number], self._live.pop(number, None))
+        for twin in self._twins.pop(record["key"], []):
+            self.finish(twin, [])
         return self.records[number]
 
     def _outcome(self, key: str, rows: list[Row], lost: str | None) -> Record:

@@ -17,6 +17,7 @@ class ArmStatus:
     running: int
     failed: int
     missing: int
+    damaged: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class StudyStatus:
     @property
     def complete(self) -> bool:
         """Whether nothing is missing."""
-        arms = all(arm.missing + arm.failed + arm.running == 0 for arm in self.arms)
+        arms = all(arm.missing + arm.failed + arm.running + arm.damaged == 0 for arm in self.arms)
         ended = (sum(s.states.values()) - s.states.get("running", 0) for s in self.searches)
         return arms and all(n >= s.asked for n, s in zip(ended, self.searches, strict=True))
 
@@ -58,7 +59,8 @@ def study_status(root: Path) -> StudyStatus:
     arms = []
     for arm in record.arms:
         states = Counter(
-            "stored" if key in stored
+            "damaged" if key in stored and not store.intact(key)
+            else "stored" if key in stored
             else "failed" if key in failures
             else "running" if key in running
             else "missing"
@@ -68,7 +70,7 @@ def study_status(root: Path) -> StudyStatus:
             ArmStatus(
                 arm.name,
                 arm.title,
-                *(states[s] for s in ("stored", "running", "failed", "missing")),
+                *(states[s] for s in ("stored", "running", "failed", "missing", "damaged")),
             )
         )
     searches = []

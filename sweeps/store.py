@@ -69,8 +69,8 @@ class ResultsStore:
     # ------------------------------------------------------------------ the study
 
     def write_study(self, record: StudyRecord) -> None:
-        """Writes `study.json`, replacing an older one whole."""
-        self.write_text("study.json", record.model_dump_json(indent=2) + "\n")
+        """Writes `study.json` without paths of this machine, replacing an older one whole."""
+        self.write_text("study.json", record.without_places().model_dump_json(indent=2) + "\n")
 
     def study(self) -> StudyRecord:
         """Returns the study's record.
@@ -150,6 +150,15 @@ class ResultsStore:
         """Deletes the epoch checkpoint of a trial that will not go on."""
         shutil.rmtree(self.root / "running" / key, ignore_errors=True)
 
+    def intact(self, key: str) -> bool:
+        """Returns whether the trial's files are there in their full size; reads none of them."""
+        folder = self.root / "trials" / key
+        try:
+            sizes = {name: entry["bytes"] for name, entry in self._manifest(key).items()}
+            return all((folder / name).stat().st_size == size for name, size in sizes.items())
+        except (DamagedTrialError, OSError):
+            return False
+
     def check(self, key: str) -> None:
         """Raises `DamagedTrialError` unless every file of the trial matches its manifest."""
         for name in self._manifest(key):
@@ -211,12 +220,19 @@ class ResultsStore:
     def record_failure(self, key: str, reason: str) -> None:
         """Notes that a trial failed, and why; counts the attempts."""
         name = f"failed/{key}.json"
-        attempts = self.failures().get(key, {}).get("attempts", 0) + 1
+        attempts = self.read_all("failed").get(key, {}).get("attempts", 0) + 1
         self.write_text(name, json.dumps({"reason": reason, "attempts": attempts}, indent=2))
 
     def failures(self) -> dict[str, dict[str, Any]]:
-        """Returns reason and attempts of every failed trial by key."""
-        return self.read_all("failed")
+        """Returns reason and attempts of every failed trial by key; not of one tried again."""
+        notes = self.read_all("failed")
+        return {key: note for key, note in notes.items() if note.get("reason") is not None}
+
+    def try_again(self, key: str) -> None:
+        """Takes back why a trial failed, as it starts again; the attempts stay counted."""
+        note = self.read_all("failed").get(key)
+        if note is not None:
+            self.write_text(f"failed/{key}.json", json.dumps({**note, "reason": None}, indent=2))
 
     def read_all(self, folder: str) -> dict[str, dict[str, Any]]:
         """Returns the JSON files of a folder by stem, sorted; an unreadable one is left out.
@@ -234,6 +250,8 @@ class ResultsStore:
     def write_text(self, name: str, text: str) -> Path:
         """Writes a small file whole: aside, then renamed over."""
         path = self.root / name
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise StoreError(f"{name!r} lies outside the results directory {self.root}.")
         with _translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")

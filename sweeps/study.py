@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from medrec.spec import Frozen, KnowledgeSpec, Protocol, Resources
 from sweeps.errors import StudyError
+from sweeps.record import Name
 
 SHIPPED = Path(__file__).parent / "studies"
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 
 
 class CohortRequest(Frozen):
@@ -39,7 +39,7 @@ class ArmRequest(Frozen):
 
 
 class EarlyStopping(Frozen):
-    """ASHA's settings (searches only)."""
+    """ASHA's settings (searches only). It ranks by the first objective, constraints aside."""
 
     grace_epochs: int = Field(default=5, ge=1, description="no trial stops earlier")
     reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung")
@@ -60,9 +60,9 @@ class SearchRequest(Frozen):
     medication_floor: float | None = Field(
         default=None,
         gt=0,
-        description="drugs per visit below which a configuration is infeasible; with several "
-        "objectives the default is half of what was prescribed, so that recommending nothing "
-        "does not win",
+        description="drugs per visit below which a configuration is infeasible; where ddi_rate is "
+        "an objective the default is half of what training patients were prescribed, so that "
+        "recommending nothing does not win",
     )
     config: dict[str, Any] = Field(default_factory=dict, description="fixed settings")
     training: dict[str, Any] = Field(default_factory=dict, description="fixed loop settings")
@@ -96,15 +96,27 @@ class Study(Frozen):
     resamples: int = Field(default=2000, ge=100, le=100_000, description="of the bootstrap")
     bootstrap_seed: int = Field(default=0, ge=0)
 
-    @model_validator(mode="after")
-    def _distinct(self) -> "Study":
-        for what, names in (
-            ("seeds", [str(seed) for seed in self.seeds]),
-            ("searches", [search.name for search in self.searches]),
-        ):
-            if len(set(names)) < len(names):
-                raise ValueError(f"`{what}` must be distinct, but got {names}")
-        return self
+    @field_validator("seeds", "searches")
+    @classmethod
+    def _distinct(cls, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [getattr(item, "name", item) for item in items]
+        if len(set(names)) < len(names):
+            raise ValueError(f"must be distinct, but some of {names} are equal")
+        return items
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe loading that refuses a key given twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def shipped() -> list[str]:
@@ -120,7 +132,7 @@ def load_study(source: str, settings: tuple[str, ...] = ()) -> Study:
     """
     path = _find(source)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = _StrictLoader(path.read_text()).get_single_data()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or no such date
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

@@ -28,6 +28,7 @@ def run_trial(spec: TrialSpec, root: Path, report: Callable[[Row], None]) -> str
     key = spec.key
     if store.has(key):
         return None
+    store.try_again(key)
     try:
         _run_and_store(spec, store, report)
     except StoreError:
@@ -71,7 +72,7 @@ def _run_and_store(spec: TrialSpec, store: ResultsStore, report: Callable[[Row],
             cache=store.root / "cache",
         )
     summary = {
-        "spec": spec.model_dump(mode="json", exclude={"cohort": {"path"}}),
+        "spec": spec.without_places().model_dump(mode="json"),
         "best_epoch": result.best_epoch,
         "validation": result.validation,
         "seconds": result.seconds,

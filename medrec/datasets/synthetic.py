@@ -33,7 +33,7 @@ _GROUPS = np.array(["A", "B", "C"], dtype=object)
 class SyntheticOptions(CohortOptions):
     """Size, seed and planted effects."""
 
-    patients: int = Field(default=1200, ge=12, description="number of patients")
+    patients: int = Field(default=1200, ge=12, le=200_000, description="number of patients")
     seed: int = Field(default=0, ge=0, description="seed of the patients and all their codes")
     current: float = Field(
         default=1.0,

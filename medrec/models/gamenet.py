@@ -26,8 +26,9 @@ from medrec.spec import Training, preset
 RELEASED: dict[str, Any] = {
     "dropout": 0.5,
     "margin_weight": 0.1,
+    "controller": "gamenet",
     "ddi_target": 0.06,
-    "ddi_gain": 2.0,
+    "ddi_gain": 2.0,  # T of that controller
 }
 
 

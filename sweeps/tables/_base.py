@@ -14,6 +14,7 @@ from sweeps.statistics.results import StudyResults, Value
 
 Cell = str | int | Value | None
 CONDITIONAL = "†"
+FEW = 10  # seeds below which the caption warns; see sweeps.statistics.bootstrap
 
 
 @dataclass(frozen=True)
@@ -182,11 +183,12 @@ def interval_sentence(results: StudyResults, reference: str) -> str:
     """Returns what the intervals are and over what; `reference` says what Δ is taken to."""
     record = results.record
     seeds = ", ".join(str(seed) for seed in record.seeds)
+    few = ", and too short if seeds differ much (few seeds)" if len(record.seeds) < FEW else ""
     return (
         f"Estimates are means over training seeds ({seeds}); in brackets {LEVEL:.0%} percentile "
         "intervals over training seeds and test patients, crossed bootstrap with "
         f"{record.resamples:,} resamples, bootstrap seed {record.bootstrap_seed}, not adjusted "
-        f"for multiple comparisons. Δ: arm minus {reference}, same patients drawn."
+        f"for multiple comparisons{few}. Δ: arm minus {reference}, same patients drawn."
     )
 
 

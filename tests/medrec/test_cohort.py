@@ -201,9 +201,12 @@ def test_an_interrupted_save_is_no_cohort(folder, monkeypatch):
     monkeypatch.setattr("medrec.cohort.card", fail)
     with pytest.raises(OSError, match="disk full"):
         small_cohort().save(folder)
+    with pytest.raises(OSError, match="disk full"):
+        small_cohort().save(folder.parent / "fresh")
     monkeypatch.undo()
+    assert Cohort.open(folder).fingerprint == small_cohort().fingerprint  # the one before
     with pytest.raises(CohortError, match=r"has no cohort\.json"):
-        Cohort.open(folder)
+        Cohort.open(folder.parent / "fresh")
 
 
 def test_counts_and_card():

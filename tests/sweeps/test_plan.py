@@ -1,13 +1,16 @@
 """A plan is a pure function, the same in every process; keys name what decides a result."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from medrec import splits
 from medrec.spec import CohortRef, KnowledgeSpec, Protocol, Resources, Training, TrialSpec
 from sweeps.plan import make_plan
 from sweeps.study import Study
@@ -189,3 +192,20 @@ def test_all_ablations_can_be_asked_for_at_once():
 def test_a_search_is_not_part_of_the_frozen_plan():
     assert plan().trials == plan(searches=[]).trials
     assert plan().record.searches[0].trials == tiny.SEARCH["trials"]
+
+
+def test_nothing_of_the_test_split_reaches_a_search():
+    from tests.medrec.small import scramble  # imports torch, which other tests here do without
+
+    found = tiny.data()
+    test = np.flatnonzero(found.cohort.split == splits.TEST)
+    scrambled = dataclasses.replace(found, cohort=scramble(found.cohort, splits.TEST), truth={
+        name: value + 1 for name, value in found.truth.items()})  # fmt: skip
+    assert len(test)
+    study = Study.model_validate(
+        {**tiny.STUDY, "searches": [{**tiny.SEARCH, "objective": ["jaccard", "ddi_rate"]}]}
+    )
+    (plan,), (other,) = (make_plan(study, data).record.searches for data in (found, scrambled))
+    assert plan.medication_floor is not None
+    place = {"base": {"cohort"}}
+    assert plan.model_dump(exclude=place) == other.model_dump(exclude=place)

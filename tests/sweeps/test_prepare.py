@@ -6,6 +6,7 @@ from click.testing import CliRunner
 from medrec import plugins
 from medrec.cohort import Cohort
 from medrec.datasets._base import prepare
+from sweeps.errors import StoreError
 from sweeps.prepare import command
 
 NAMES = plugins.names("medrec.datasets")
@@ -47,7 +48,8 @@ def test_flags_are_the_options(tmp_path):
     assert cohort.provenance.options["fractions"] == [0.5, 0.25, 0.25]
 
 
-def test_preparing_again_replaces_the_cohort(tmp_path):
+def test_preparing_again_gives_the_same_cohort_and_never_replaces_another(tmp_path):
     first = prepared(tmp_path).fingerprint
-    assert prepared(tmp_path, "--seed", "4").fingerprint != first
+    with pytest.raises(StoreError, match="holds another cohort"):
+        prepared(tmp_path, "--seed", "4")
     assert prepared(tmp_path).fingerprint == first

@@ -1,5 +1,6 @@
 """`run_study`: whatever of a study is missing, and nothing that is stored."""
 
+import contextlib
 import fcntl
 import json
 import math
@@ -7,7 +8,8 @@ import math
 import pytest
 
 from medrec import trial
-from sweeps.errors import BusyError, StoreError, TrialsFailedError
+from medrec.cohort import Cohort
+from sweeps.errors import BusyError, StoreError, StudyError, TrialsFailedError
 from sweeps.run import run_study
 from sweeps.store import ResultsStore
 from tests.sweeps import tiny
@@ -30,7 +32,7 @@ def keys(record) -> set[str]:
 def test_a_study_runs_from_end_to_end(tmp_path):
     record = run(tmp_path, searches=[{**tiny.SEARCH, "trials": 3}])
     store = ResultsStore(tmp_path / "out")
-    assert store.study() == record
+    assert store.study() == record.without_places()
     assert keys(record) <= set(store.trial_keys())
     assert len(store.trial_keys()) == 3 + 3
     states = [r["state"] for r in store.read_all("searches/tune").values()]
@@ -169,3 +171,34 @@ def test_study_json_is_there_before_the_first_trial(tmp_path, monkeypatch):
     with pytest.raises(StopHere):
         run(tmp_path)
     assert json.loads((tmp_path / "out/study.json").read_text())["name"] == "tiny"
+
+
+def test_more_than_the_machine_has_is_refused_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr("cluster.connection.local_ray", lambda cpus: contextlib.nullcontext())
+    monkeypatch.setattr("cluster.connection.available", lambda: {"CPU": 2.0})
+    for field, amount in (("cpus", 64), ("gpus", 1)):
+        with pytest.raises(StudyError, match=rf"resources\.{field}.*could never start"):
+            run(tmp_path, resources={field: amount}, executor="ray")
+
+
+def test_an_emptied_study_file_is_written_anew(tmp_path):
+    record = run(tmp_path)
+    (tmp_path / "out/study.json").write_text("")
+    assert run(tmp_path) == record
+    assert ResultsStore(tmp_path / "out").study() == record.without_places()
+
+
+def test_a_folder_of_other_things_is_not_filled_with_results(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.tex").write_text("mine")
+    with pytest.raises(StoreError, match=r"other things \(thesis\.tex\)"):
+        run(tmp_path)
+
+
+def test_a_damaged_made_cohort_is_made_again(tmp_path):
+    run(tmp_path)
+    damaged = tmp_path / "out/cohort/visits.arrow"
+    damaged.unlink()  # this process has the old file mapped
+    damaged.write_bytes(b"no arrow")
+    run(tmp_path, seeds=[0, 1, 2])
+    assert Cohort.open(tmp_path / "out/cohort")

@@ -12,6 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from medrec import splits
 from sweeps.errors import StoreError
 from sweeps.search import Search
 from sweeps.store import ResultsStore
@@ -294,7 +295,10 @@ def test_truncated_trials_never_enter_the_pareto_front(store):
 
 def test_recommending_nothing_does_not_win_a_search_over_two_objectives(store):
     plan = tiny.search_plan(objective=["jaccard", "ddi_rate"], trials=4)
-    assert plan.medication_floor == pytest.approx(0.5 * tiny.data().truth["medications"])
+    cohort = tiny.data().cohort
+    rows = cohort.visits_of(cohort.members(splits.TRAIN))
+    given = cohort.codes["medications"].counts[rows]
+    assert plan.medication_floor == pytest.approx(0.5 * given.mean())
     search = Search(plan, store)
     while (made := search.suggest()) is not None:
         nothing = made[0] == 2
@@ -353,3 +357,40 @@ def test_no_search_record_holds_anything_of_the_test_split(store):
         assert set(json.loads(path.read_text())) == {
             "number", "key", "params", "state", "values", "epochs", "curve", "held", "reason",
         }  # fmt: skip
+
+
+def test_a_configuration_that_runs_already_is_not_run_twice(store):
+    plan = tiny.search_plan(space={"dim": {"choices": [32, 64]}}, trials=6)
+    search = Search(plan, store)
+    running = []
+    while (made := search.suggest()) is not None:
+        running.append(made)
+    keys = [spec.key for _, spec in running]
+    assert len(keys) == len(set(keys)) <= 2
+    for number, spec in running:
+        tiny.save(store, spec, tiny.rows(3, 0.4))
+        search.finish(number, [])
+    assert [r["state"] for r in records(store)] == ["complete"] * 6
+    assert search.remaining() == 0
+
+
+def test_a_damaged_record_neither_hangs_the_search_nor_is_its_number_taken_twice(store):
+    plan = tiny.search_plan(trials=4)
+    search = Search(plan, store)
+    while (made := search.suggest()) is not None:
+        tiny.save(store, made[1], tiny.rows(3, 0.4))
+        search.finish(made[0], [])
+    (store.root / "searches" / plan.name / "00001.json").write_text("{")
+    again = Search(plan, store)
+    number, spec = again.suggest()
+    assert number == 4
+    tiny.save(store, spec, tiny.rows(3, 0.4))
+    again.finish(number, [])
+    assert again.suggest() is None
+
+
+def test_a_searched_variant_brings_its_own_settings(store):
+    space = {"variant": {"choices": ["paper", "released"]}}
+    plan = tiny.search_plan(model="gamenet", space=space, trials=2)
+    config = Search(plan, store).spec({"variant": "released"}).config
+    assert (config["dropout"], config["margin_weight"], config["ddi_gain"]) == (0.5, 0.1, 2.0)

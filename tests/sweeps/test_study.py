@@ -220,3 +220,10 @@ def test_a_study_reads_back_from_its_own_yaml(tmp_path):
     first = tiny.study(tmp_path, searches=[tiny.SEARCH])
     text = yaml.safe_dump(first.model_dump(mode="json"))
     assert Study.model_validate(yaml.safe_load(text)) == first
+
+
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: a\nseeds: [0]\nseeds: [5]\n")
+    with pytest.raises(StudyError, match=r"line 3: .*'seeds' is given twice"):
+        load_study(str(path))

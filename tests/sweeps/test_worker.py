@@ -36,7 +36,7 @@ def test_a_trial_is_stored_with_its_history_and_reports_every_epoch(specs, tmp_p
     best = max(found.history["jaccard"])
     assert found.summary["validation"]["jaccard"] == best
     assert found.history["jaccard"][found.summary["best_epoch"] - 1] == best
-    assert "path" not in found.summary["spec"]["cohort"]
+    assert found.summary["spec"]["cohort"]["path"] == ""
     assert not (tmp_path / "running" / spec.key).exists()
 
 
