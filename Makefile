@@ -17,7 +17,7 @@ setup: .venv/.installed  ## create .venv with exact versions
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup  ## run a small study on an embedded cohort and make its tables (about 3 minutes)
+demo: setup  ## run a small study on an embedded cohort and make its tables (2 to 4 minutes on two cores)
 	$(BIN)/medsweep run demo --out results/demo
 
 test: setup  ## the test suite
