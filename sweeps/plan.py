@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution
 from medrec import plugins
 from medrec.errors import MedrecError
 from medrec.light import ModelFacts, model_facts
+from medrec.metrics._base import Metric
 from medrec.spec import CohortRef, Resources, Training, TrialSpec
 from search_spaces._base import Ablation, contains, extremes
 from sweeps.cohorts import StudyData
@@ -178,10 +179,11 @@ def _search(study: Study, data: StudyData, request: SearchRequest, where: str) -
     if floor is None and "ddi_rate" in objectives:
         floor = FLOOR * data.training_medications()
     stopping = request.early_stopping
-    if stopping is not None and objectives[0] == "ddi_rate":
+    first: Metric = plugins.load("medrec.metrics", objectives[0], "METRIC")
+    if stopping is not None and first.higher_is_better is False:
         raise StudyError(
             f"field {where}.early_stopping: trials are stopped by the first objective, and by its "
-            "DDI rate a model that recommends nothing would win. Put another objective first."
+            f"{first.title} a model that recommends nothing would win. Put another one first."
         )
     return SearchPlan(
         name=request.name,

@@ -105,7 +105,7 @@ class Search:
         ended = sum(record["state"] != "running" for record in self.records.values())
         return self.plan.trials - ended
 
-    def minimises(self, objective: str) -> bool:
+    def _minimises(self, objective: str) -> bool:
         """Returns whether lower values of a metric are better."""
         metric: Metric = plugins.load("medrec.metrics", objective, "METRIC")
         return metric.higher_is_better is False
@@ -241,7 +241,7 @@ class Search:
         # Left by a driver that was killed; this one holds the directory's lock.
         journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
         directions = [
-            StudyDirection.MINIMIZE if self.minimises(name) else StudyDirection.MAXIMIZE
+            StudyDirection.MINIMIZE if self._minimises(name) else StudyDirection.MAXIMIZE
             for name in self.plan.objectives
         ]
         return optuna.create_study(

@@ -68,7 +68,7 @@ def run_search(search: Search, root: Path, progress: Progress) -> None:
         scheduler = AsyncHyperBandScheduler(
             time_attr="epoch",
             metric=f"best_{plan.objectives[0]}",
-            mode="min" if search.minimises(plan.objectives[0]) else "max",
+            mode="max",  # the plan refuses early stopping by a metric where lower is better
             max_t=epochs + 1,  # the last epoch is never stopped
             grace_period=min(plan.early_stopping["grace_epochs"], epochs),
             reduction_factor=plan.early_stopping["reduction"],

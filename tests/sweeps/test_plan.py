@@ -12,6 +12,7 @@ import pytest
 
 from medrec import splits
 from medrec.spec import CohortRef, KnowledgeSpec, Protocol, Resources, Training, TrialSpec
+from sweeps.errors import StudyError
 from sweeps.plan import make_plan
 from sweeps.study import Study
 from tests.sweeps import tiny
@@ -209,3 +210,9 @@ def test_nothing_of_the_test_split_reaches_a_search():
     assert plan.medication_floor is not None
     place = {"base": {"cohort"}}
     assert plan.model_dump(exclude=place) == other.model_dump(exclude=place)
+
+
+def test_early_stopping_by_a_metric_where_lower_is_better_is_refused():
+    search = {**tiny.SEARCH, "objective": ["ddi_rate", "jaccard"], "early_stopping": {}}
+    with pytest.raises(StudyError, match=r"searches\.0\.early_stopping.*recommends nothing"):
+        make_plan(Study.model_validate({**tiny.STUDY, "searches": [search]}), tiny.data())
