@@ -2,10 +2,11 @@
 
     cohort.json      schema, fingerprint, counts, options, sha256 of the inputs, what was dropped
     vocabulary.json  code of each index, for diagnoses, procedures and medications
-    patients.arrow   a row a patient: number of visits, split, gender, age, group
-    visits.arrow     a row a visit, patients in order: days since the first admission, and one
-                     list column per kind of code (Arrow's list layout *is* compressed sparse row)
-    card.md          the counts and options for people
+    patients.arrow   a row a patient: number of visits, split, gender, group
+    visits.arrow     a row a visit, patients in order: days since the first admission, age at it,
+                     service, and one list column per kind of code (Arrow's list layout *is*
+                     compressed sparse row)
+    card.md, .html   the counts and options for people (medrec.card)
 
 The Arrow files are uncompressed, so every worker of a node maps one copy. No identifier of the
 source is kept: a patient is a row number.
@@ -14,6 +15,7 @@ source is kept: a patient is a row number.
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +28,11 @@ from jaxtyping import Float32, Int, Int8, Int16, Int64
 from medrec import splits
 from medrec.errors import CohortError
 
-SCHEMA = 1
+SCHEMA = 2
 KINDS: tuple["Kind", ...] = ("diagnoses", "procedures", "medications")
 Kind = Literal["diagnoses", "procedures", "medications"]
+_PATIENT = ("split", "gender", "group")
+_VISIT = ("admitted", "age", "service")
 _FILES = ("vocabulary.json", "patients.arrow", "visits.arrow")
 
 
@@ -64,6 +68,8 @@ class Provenance:
         inputs: sha256 of each input file by its name.
         dropped: rows, visits or patients left out, by reason.
         mapped: counts of the code mapping (found, not found), by step.
+        unmapped: what a mapping did not know, with its rows: kind of code, then code or name.
+            Names with few rows are left out, so that no rare text of one patient gets here.
     """
 
     dataset: str
@@ -71,6 +77,7 @@ class Provenance:
     inputs: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     mapped: dict[str, int] = field(default_factory=dict)
+    unmapped: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,12 +88,14 @@ class Cohort:
     visits: Int64[np.ndarray, " patients"]  # how many each patient has, at least 1
     split: Int8[np.ndarray, " patients"]  # index into medrec.splits.NAMES
     gender: Int8[np.ndarray, " patients"]  # index into `genders`
-    age: Int16[np.ndarray, " patients"]  # years at the first visit; -1 where unknown
     group: Int8[np.ndarray, " patients"]  # index into `groups`
     admitted: Float32[np.ndarray, " visits"]  # days since the patient's first admission
+    age: Int16[np.ndarray, " visits"]  # whole years at admission, 0 to 120; -1 where unknown
+    service: Int8[np.ndarray, " visits"]  # first service of the stay; index into `services`
     codes: dict[Kind, Codes]
     genders: tuple[str, ...]
     groups: tuple[str, ...]
+    services: tuple[str, ...]
     provenance: Provenance
 
     @property
@@ -121,8 +130,9 @@ class Cohort:
         digest = hashlib.sha256()
         head = {"schema": SCHEMA, "vocabulary": self.vocabulary, "genders": self.genders}
         digest.update(_canonical({**head, "groups": self.groups}).encode())
-        for array in (self.visits, self.split, self.gender, self.age, self.group, self.admitted):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(_canonical(self.services).encode())
+        for name in ("visits", *_PATIENT, *_VISIT):
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         for kind in KINDS:
             digest.update(self.codes[kind].offsets.astype(np.int64).tobytes())
             digest.update(self.codes[kind].values.astype(np.int64).tobytes())
@@ -146,16 +156,22 @@ class Cohort:
             **parts,
         }
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, pages: Mapping[str, str] | None = None) -> None:
         """Writes the cohort aside, then renames it: whole or absent.
 
         Who has an older cohort of that folder open keeps reading the older one.
+
+        Args:
+            folder: where to.
+            pages: further files for people, text by file name.
         """
         folder = folder.resolve()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as aside:
             fresh = Path(aside) / "new"
             self._write(fresh)
+            for name, text in (pages or {}).items():
+                (fresh / name).write_text(text, encoding="utf-8")
             if folder.exists():
                 folder.rename(Path(aside) / "old")
             fresh.rename(folder)
@@ -163,7 +179,7 @@ class Cohort:
     def _write(self, folder: Path) -> None:
         folder.mkdir()
         (folder / "vocabulary.json").write_text(_canonical(self.vocabulary) + "\n")
-        patients = {name: getattr(self, name) for name in ("split", "gender", "age", "group")}
+        patients = {name: getattr(self, name) for name in _PATIENT}
         _write_arrow(folder / "patients.arrow", {"visits": self.visits, **patients})
         lists: dict[str, Any] = {
             kind: pa.ListArray.from_arrays(
@@ -172,17 +188,18 @@ class Cohort:
             )
             for kind in KINDS
         }
-        _write_arrow(folder / "visits.arrow", {"admitted": self.admitted, **lists})
-        (folder / "card.md").write_text(card(self))
+        visits = {name: getattr(self, name) for name in _VISIT}
+        _write_arrow(folder / "visits.arrow", {**visits, **lists})
         description = {
             "schema": SCHEMA,
             "fingerprint": self.fingerprint,
             "counts": self.counts(),
             "genders": self.genders,
             "groups": self.groups,
+            "services": self.services,
             **vars(self.provenance),
         }
-        (folder / "cohort.json").write_text(json.dumps(description, indent=2, sort_keys=True))
+        (folder / "cohort.json").write_text(json.dumps(description, indent=2))
 
     @staticmethod
     def open(folder: Path) -> "Cohort":
@@ -201,14 +218,15 @@ class Cohort:
             cohort = Cohort(
                 vocabulary={kind: tuple(names[kind]) for kind in KINDS},
                 visits=patients["visits"].to_numpy(),
-                **{n: patients[n].to_numpy() for n in ("split", "gender", "age", "group")},
-                admitted=visits["admitted"].to_numpy(),
+                **{name: patients[name].to_numpy() for name in _PATIENT},
+                **{name: visits[name].to_numpy() for name in _VISIT},
                 codes={
                     kind: Codes(visits[kind].offsets.to_numpy(), visits[kind].values.to_numpy())
                     for kind in KINDS
                 },
                 genders=tuple(description["genders"]),
                 groups=tuple(description["groups"]),
+                services=tuple(description["services"]),
                 provenance=Provenance(
                     **{key: description[key] for key in Provenance.__dataclass_fields__}
                 ),
@@ -263,25 +281,6 @@ def _validate(cohort: Cohort, folder: Path) -> None:
             f"{folder}: patients.arrow counts {cohort.visits.sum()} visits, visits.arrow has "
             f"{len(cohort.admitted)}. Prepare the cohort again."
         )
-
-
-def card(cohort: Cohort) -> str:
-    """Returns the cohort's card: counts, what was dropped, options, inputs, in Markdown."""
-    counts = cohort.counts()
-    source = cohort.provenance
-    sections = {
-        "Counts": {k.replace("_", " "): f"{v:,.6g}" for k, v in counts.items()},
-        "Left out": {k: f"{v:,}" for k, v in source.dropped.items()},
-        "Code mapping": {k: f"{v:,}" for k, v in source.mapped.items()},
-        "Options": {k: json.dumps(v) for k, v in source.options.items()},
-        "Inputs (sha256)": {k: v[:16] for k, v in source.inputs.items()},
-    }
-    lines = [f"# Cohort card: {source.dataset}", "", f"Fingerprint `{cohort.fingerprint}`", ""]
-    for title, rows in sections.items():
-        if rows:
-            lines += [f"## {title}", "", "| what | value |", "|---|---:|"]
-            lines += [f"| {name} | {value} |" for name, value in rows.items()] + [""]
-    return "\n".join(lines)
 
 
 def _canonical(value: object) -> str:

@@ -4,6 +4,7 @@ MedrecError                 the message is written for the person who reads it
   InputError                a file, line or field given by the user is wrong; mend it
     CohortError             a cohort folder is damaged, outdated or not the one expected
     KnowledgeError          a knowledge table (interactions, structures, mappings) is wrong
+      MissingSourceError    the file of a source is not there; what needs it can be left out
     ConfigError             a setting is wrong; retrying cannot help
       UnknownPluginError    no model, dataset, metric, ... of that name
   TrialError                one trial failed; the sweep goes on
@@ -26,6 +27,10 @@ class CohortError(InputError):
 
 class KnowledgeError(InputError):
     """A knowledge table is missing or malformed."""
+
+
+class MissingSourceError(KnowledgeError):
+    """A source's file is not in the folder given."""
 
 
 class ConfigError(InputError):

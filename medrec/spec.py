@@ -63,7 +63,21 @@ class KnowledgeSpec(Frozen):
     structures: str = Field(
         default="embedded", description="csv with columns atc3,drug,smiles, or `embedded`"
     )
-    fingerprint: str = Field(default="", description="sha256 of the tables; filled in by the plan")
+    bundle: str | None = Field(
+        default=None,
+        description="folder made by `medsweep data knowledge`; it stands for both tables and adds "
+        "hierarchies, relations and text vectors",
+    )
+    fingerprint: str = Field(
+        default="", description="sha256 of the content; filled in by the plan"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "KnowledgeSpec":
+        tables = {self.interactions, self.structures}
+        if self.bundle is not None and tables != {"embedded"}:
+            raise ValueError("bundle brings its own interactions and structures; leave these out")
+        return self
 
 
 class CohortRef(Frozen):
@@ -99,10 +113,8 @@ class TrialSpec(Frozen):
 
     def without_places(self) -> "TrialSpec":
         """Returns the spec with names instead of paths, for records that may be shared."""
-        tables = {
-            field: PurePath(getattr(self.knowledge, field)).name
-            for field in ("interactions", "structures")
-        }
+        places = self.knowledge.model_dump(include={"interactions", "structures", "bundle"})
+        tables = {name: place and PurePath(place).name for name, place in places.items()}
         return self.model_copy(
             update={
                 "cohort": self.cohort.model_copy(update={"path": ""}),

@@ -33,6 +33,8 @@ _GROUPS = np.array(["A", "B", "C"], dtype=object)
 class SyntheticOptions(CohortOptions):
     """Size, seed and planted effects."""
 
+    dataset = "synthetic"
+
     patients: int = Field(default=1200, ge=12, le=200_000, description="number of patients")
     seed: int = Field(default=0, ge=0, description="seed of the patients and all their codes")
     current: float = Field(
@@ -100,12 +102,20 @@ def _records(
         {
             "patient": np.arange(len(population.visits)),
             "gender": np.where(population.female, "F", "M"),
-            "age": population.age,
             "group": _GROUPS[population.group],
         }
     )
+    first = np.cumsum(population.visits) - population.visits
+    years = (population.admitted - population.admitted[first][population.patient]) // 365.25
     visits = pd.DataFrame(
-        {"visit": visit, "patient": population.patient, "admitted": population.admitted}
+        {
+            "visit": visit,
+            "patient": population.patient,
+            "admitted": population.admitted,
+            "order": population.admitted,
+            "age": np.minimum(population.age[population.patient] + years.astype(np.int64), 120),
+            "service": "unknown",
+        }
     )
     return Records(patients=patients, visits=visits, codes=codes)
 

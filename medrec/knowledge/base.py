@@ -1,5 +1,6 @@
 """Everything a model is told besides the training visits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from medrec import splits
 from medrec.cohort import Cohort
 from medrec.errors import KnowledgeError
 from medrec.knowledge import tables
+from medrec.knowledge.bundle import Bundle, open_bundle, vocabulary_digest
 from medrec.knowledge.molecules import Molecules, load_molecules
 from medrec.spec import KnowledgeSpec
 
@@ -24,6 +26,7 @@ class Knowledge:
         interacts: drug classes that interact, symmetric, zero diagonal.
         co_prescribed: drug classes prescribed together at a visit of a *training* patient.
         structures: SMILES of each drug class, possibly none.
+        bundle: hierarchies, relations and text vectors, where the study names a bundle.
         cache: folder for derived molecule graphs; None computes them anew.
     """
 
@@ -33,12 +36,30 @@ class Knowledge:
     interacts: Bool[np.ndarray, "drugs drugs"]
     co_prescribed: Bool[np.ndarray, "drugs drugs"]
     structures: tuple[tuple[str, ...], ...]
+    bundle: Bundle | None = None
     cache: Path | None = None
 
     @cached_property
     def molecules(self) -> Molecules:
         """Molecule graphs and fragments of all drug classes, made on first use."""
         return load_molecules(self.structures, self.cache)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a `KnowledgeSpec` stands for, before it is narrowed to a vocabulary.
+
+    Attributes:
+        interactions: pairs of drug classes.
+        structures: SMILES of each drug class.
+        bundle: where the spec names one.
+        fingerprint: sha256 of the content.
+    """
+
+    interactions: tuple[tuple[str, str], ...]
+    structures: Mapping[str, tuple[str, ...]]
+    bundle: Bundle | None
+    fingerprint: str
 
 
 def interaction_matrix(
@@ -63,35 +84,48 @@ def co_prescription_matrix(cohort: Cohort) -> Bool[np.ndarray, "drugs drugs"]:
     return together
 
 
-def table_fingerprint(spec: KnowledgeSpec) -> str:
-    """Returns the sha256 of what the spec's tables hold."""
-    return tables.fingerprint(
-        tables.read_interactions(spec.interactions), tables.read_structures(spec.structures)
-    )
+def read_tables(spec: KnowledgeSpec, cohort: Cohort) -> Tables:
+    """Returns the interacting pairs, structures, bundle and fingerprint that a spec stands for.
+
+    Raises:
+        KnowledgeError: a table or the bundle is missing or malformed, or the bundle was made for a
+            cohort with other codes.
+    """
+    if spec.bundle is None:
+        pairs = tables.read_interactions(spec.interactions)
+        structures = tables.read_structures(spec.structures)
+        return Tables(pairs, structures, None, tables.fingerprint(pairs, structures))
+    bundle = open_bundle(Path(spec.bundle))
+    if bundle.vocabulary != vocabulary_digest(cohort):
+        raise KnowledgeError(
+            f"The knowledge bundle {spec.bundle} was made for a cohort with other codes. Make one "
+            "for this cohort with `medsweep data knowledge --cohort DIR --out DIR`."
+        )
+    return Tables(tuple(bundle.interactions), bundle.structures, bundle, bundle.fingerprint)
 
 
 def load_knowledge(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None = None) -> Knowledge:
     """Returns the knowledge for a cohort.
 
     Raises:
-        KnowledgeError: a table is malformed, or differs from what the plan read.
+        KnowledgeError: a table or the bundle is malformed, differs from what the plan read, or
+            the bundle is for another cohort.
     """
-    pairs = tables.read_interactions(spec.interactions)
-    structures = tables.read_structures(spec.structures)
-    found = tables.fingerprint(pairs, structures)
-    if spec.fingerprint and found != spec.fingerprint:
+    found = read_tables(spec, cohort)
+    if spec.fingerprint and found.fingerprint != spec.fingerprint:
+        source = spec.bundle or f"{spec.interactions}, {spec.structures}"
         raise KnowledgeError(
-            f"The knowledge tables ({spec.interactions}, {spec.structures}) have fingerprint "
-            f"{found[:12]}, but the plan read {spec.fingerprint[:12]}. They changed meanwhile; "
-            "run the study again."
+            f"The knowledge ({source}) has fingerprint {found.fingerprint[:12]}, but the plan "
+            f"read {spec.fingerprint[:12]}. It changed meanwhile; run the study again."
         )
     medications = cohort.vocabulary["medications"]
     return Knowledge(
         diagnoses=len(cohort.vocabulary["diagnoses"]),
         procedures=len(cohort.vocabulary["procedures"]),
         drugs=len(medications),
-        interacts=interaction_matrix(medications, pairs),
+        interacts=interaction_matrix(medications, found.interactions),
         co_prescribed=co_prescription_matrix(cohort),
-        structures=tuple(structures.get(code, ()) for code in medications),
+        structures=tuple(found.structures.get(code, ()) for code in medications),
+        bundle=found.bundle,
         cache=cache,
     )

@@ -9,12 +9,6 @@ Whatever is numbered is sorted first: the numbers depend on the set of molecules
 seeds or on the order of processing.
 """
 
-import hashlib
-import io
-import json
-import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +17,9 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from jaxtyping import Bool, Int64
 
-logger = logging.getLogger(__name__)
-SCHEMA = 1
+from medrec.knowledge.cache import Entry, cached
+
+SCHEMA = 2  # of what is cached
 RADIUS = 2
 _ARRAYS = ("fingerprint", "bonds", "molecule", "drug", "contains")
 Key = TypeVar("Key", bound=tuple[Any, ...])
@@ -81,24 +76,21 @@ def build_molecules(structures: Sequence[tuple[str, ...]]) -> Molecules:
 
 
 def load_molecules(structures: Sequence[tuple[str, ...]], cache: Path | None) -> Molecules:
-    """Returns `build_molecules(structures)`, from the folder `cache` if it was built before.
+    """Returns `build_molecules(structures)`, kept in the folder `cache` if there is one.
 
-    **By content.** The file name is a hash of the structures, this module's schema and RDKit's
-    version. **Whole or absent.** Files are written aside and renamed, the description last.
-    **Only a cache.** A damaged entry is built anew; a folder that cannot be written is reported
-    in the log.
+    Raises:
+        KnowledgeError: a SMILES is none to RDKit.
     """
-    if cache is None:
-        return build_molecules(structures)
-    path = cache / f"molecules-{_content_hash(structures)[:32]}.json"
-    molecules = _read(path, len(structures))
-    if molecules is None:
-        molecules = build_molecules(structures)
-        try:
-            _write(path, molecules)
-        except OSError as error:
-            logger.warning("Molecule graphs could not be kept in %s: %s", cache, error)
-    return molecules
+    import rdkit
+
+    key = [SCHEMA, RADIUS, rdkit.__version__, [list(smiles) for smiles in structures]]
+    entry = cached(cache, "molecules", key, lambda: _entry(build_molecules(structures)))
+    # Copies: torch warns of arrays that cannot be written to, and these are small.
+    return Molecules(
+        **{name: np.array(entry.arrays[name]) for name in _ARRAYS},
+        fingerprints=entry.facts["fingerprints"],
+        fragments=tuple(entry.facts["fragments"]),
+    )
 
 
 def weisfeiler_lehman(
@@ -176,57 +168,8 @@ def _fragments(molecule: Any) -> set[str]:
     return {str(Chem.MolToSmiles(piece)) for piece in pieces}
 
 
-def _content_hash(structures: Sequence[tuple[str, ...]]) -> str:
-    import rdkit
-
-    content = [SCHEMA, RADIUS, rdkit.__version__, [list(smiles) for smiles in structures]]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _write(path: Path, molecules: Molecules) -> None:
-    buffer = io.BytesIO()
-    arrays = {name: getattr(molecules, name) for name in _ARRAYS}
-    np.savez_compressed(buffer, **arrays)
-    data = buffer.getvalue()
-    description = {
-        "schema": SCHEMA,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "fingerprints": molecules.fingerprints,
-        "fragments": molecules.fragments,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path.with_suffix(".npz"), data)
-    _replace(path, json.dumps(description).encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(aside).replace(path)
-    except OSError:
-        Path(aside).unlink(missing_ok=True)
-        raise
-
-
-def _read(path: Path, drugs: int) -> Molecules | None:
-    """Returns the entry, or None if there is none that is whole."""
-    if not path.is_file():
-        return None
-    try:
-        description = json.loads(path.read_bytes())
-        data = path.with_suffix(".npz").read_bytes()
-        if hashlib.sha256(data).hexdigest() != description["sha256"]:
-            raise ValueError("the arrays do not match their checksum")
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS}
-        fragments = tuple(cast(list[str], description["fragments"]))
-        if arrays["contains"].shape != (drugs, len(fragments)):
-            raise ValueError("the fragments do not match their table")
-        return Molecules(
-            **arrays, fingerprints=int(description["fingerprints"]), fragments=fragments
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("Molecule graphs in %s are damaged (%s); built anew.", path, error)
-        return None
+def _entry(molecules: Molecules) -> Entry:
+    return Entry(
+        {name: getattr(molecules, name) for name in _ARRAYS},
+        {"fingerprints": molecules.fingerprints, "fragments": molecules.fragments},
+    )

@@ -6,17 +6,18 @@ is the first four characters of the code, e.g. C03A of C03AA03.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from medrec.errors import KnowledgeError
+from medrec.knowledge.atc import Rule, choose
+from medrec.knowledge.source_files import distinct_rows, files_named
 from medrec.raw_files import read_table
 from medrec.raw_table import Table, digests
 
 T = TypeVar("T")
-Rule = Literal["first", "all"]
 
 _NDC_FILES = re.compile(r"(ndc_rxcui|ndc2rxcui).*\.csv(\.gz)?")
 _ATC_FILES = re.compile(r"(rxcui_atc|rxcui2atc4|ndc2atc_level4).*\.csv(\.gz)?")
@@ -33,7 +34,7 @@ class NdcMapping:
 
     Attributes:
         rxcui: RXCUI of each NDC of 11 digits.
-        classes: ATC classes (four characters) of each RXCUI, ascending, never empty.
+        classes: ATC classes (four characters) of each RXCUI, never empty.
         inputs: sha256 of the tables used, by file name.
     """
 
@@ -67,65 +68,71 @@ def normalise(ndc: str) -> str | None:
 
 
 def load_mapping(
-    source: Path, ndc_rxcui: str | None = None, rxcui_atc: str | None = None, rule: Rule = "first"
+    folders: Sequence[Path],
+    ndc_rxcui: str | None = None,
+    rxcui_atc: str | None = None,
+    rule: Rule = "systemic",
+    *,
+    required: bool = True,
 ) -> NdcMapping:
-    """Returns the mapping of the tables named, or of those found around a source folder.
+    """Returns the mapping of the tables named, or of those found in folders.
 
     Args:
-        source: absolute folder of a data set; tables are looked for in it, below its folder
-            `knowledge`, and below the folder `knowledge` beside it.
+        folders: where tables are looked for, at any depth.
         ndc_rxcui: NDC table to use instead of those found.
         rxcui_atc: ATC table to use instead of those found.
-        rule: `first` gives an RXCUI of several classes the alphabetically first one (the
-            published pipelines keep its first row, so their result hangs on the file's order);
-            `all` gives it every one.
+        rule: which classes count of an RXCUI that has several, see `medrec.knowledge.atc.choose`.
+            The published pipelines keep the first row of the table.
+        required: whether missing tables are an error; else the mapping knows nothing.
 
     Where there are several tables, the one with most keys counts and the others fill its gaps.
 
     Raises:
         KnowledgeError: a table is missing or malformed.
     """
-    ndc_paths = _chosen("NDC to RXCUI", "ndc_rxcui", ndc_rxcui, source, _NDC_FILES)
-    atc_paths = _chosen("RXCUI to ATC", "rxcui_atc", rxcui_atc, source, _ATC_FILES)
+    ndc_paths = _chosen("NDC to RXCUI", "ndc_rxcui", ndc_rxcui, folders, _NDC_FILES, required)
+    atc_paths = _chosen("RXCUI to ATC", "rxcui_atc", rxcui_atc, folders, _ATC_FILES, required)
     ndc_tables = [read_table(path, _NDC_COLUMNS, KnowledgeError) for path in ndc_paths]
     atc_tables = [read_table(path, _ATC_COLUMNS, KnowledgeError) for path in atc_paths]
     return NdcMapping(
         rxcui=_merged([_rxcui_of_ndc(table) for table in ndc_tables]),
         classes=_merged([_classes_of_rxcui(table, rule) for table in atc_tables]),
-        inputs=digests([*ndc_tables, *atc_tables]),
+        inputs=digests([*ndc_paths, *atc_paths]),
     )
 
 
 def _chosen(
-    what: str, option: str, named: str | None, source: Path, pattern: re.Pattern[str]
+    what: str,
+    option: str,
+    named: str | None,
+    folders: Sequence[Path],
+    pattern: re.Pattern[str],
+    required: bool,
 ) -> list[Path]:
     if named is not None:
         path = Path(named).expanduser()
         if not path.is_file():
             raise KnowledgeError(f"`{option}` must name a file, but {named} is none.")
         return [path]
-    nested = [source / "knowledge", source.parent / "knowledge"]
-    files = [*source.glob("*"), *(file for folder in nested for file in folder.rglob("*"))]
-    found = {file for file in files if pattern.fullmatch(file.name.lower()) and file.is_file()}
-    if not found:
+    found = files_named(folders, pattern)
+    if required and not found:
+        places = " or ".join(map(str, folders)) or "the folders of knowledge"
         raise KnowledgeError(
-            f"Medications need a table {what} (csv), but none is in {source} or below "
-            f"{nested[0]} or {nested[1]}. Put one there, named as {option}.csv, or name it with "
-            f"the option `{option}`."
+            f"Medications need a table {what} (csv), but none is in {places}. Put one there, "
+            f"named as {option}.csv, or name it with the option `{option}`; or let drug names "
+            "decide (`drug_names: true`)."
         )
-    return sorted(found)
-
-
-def _rows(table: Table, key: str, value: str) -> Iterable[tuple[str, str]]:
-    keys, values = table[key], table[value]
-    pairs = zip(keys.index.tolist(), values.index.tolist(), strict=True)
-    return ((keys.names[k], values.names[v]) for k, v in pairs)
+    return found
 
 
 def _rxcui_of_ndc(table: Table) -> dict[str, str]:
     """Returns the smallest RXCUI of each NDC, so that the order of rows does not matter."""
     table.require("rxcui", lambda v: bool(_RXCUI.fullmatch(v)), "must be an RXCUI (digits)")
-    pairs = {(normalise(ndc), int(rxcui)) for ndc, rxcui in _rows(table, "ndc", "rxcui") if rxcui}
+    pairs = {
+        (normalise(ndc), int(rxcui))
+        for ndc, rxcui in distinct_rows(table, "ndc", "rxcui")
+        if rxcui
+    }
     known = sorted(((ndc, rxcui) for ndc, rxcui in pairs if ndc), reverse=True)
     return {ndc: str(rxcui) for ndc, rxcui in known}
 
@@ -135,12 +142,11 @@ def _classes_of_rxcui(table: Table, rule: Rule) -> dict[str, tuple[str, ...]]:
     table.require(
         "atc", lambda v: bool(_ATC.fullmatch(v.upper())), "must be an ATC code as C03A or C03AA03"
     )
-    classes: dict[str, set[str]] = {}
-    for rxcui, atc in _rows(table, "rxcui", "atc"):
+    classes: dict[str, dict[str, None]] = {}  # in the order of the table
+    for rxcui, atc in distinct_rows(table, "rxcui", "atc"):
         if rxcui and atc:
-            classes.setdefault(str(int(rxcui)), set()).add(atc[:4].upper())
-    kept = 1 if rule == "first" else None
-    return {rxcui: tuple(sorted(found)[:kept]) for rxcui, found in classes.items()}
+            classes.setdefault(str(int(rxcui)), {})[atc[:4].upper()] = None
+    return {rxcui: choose(list(found), rule) for rxcui, found in classes.items()}
 
 
 def _merged(tables: Sequence[dict[str, T]]) -> dict[str, T]:

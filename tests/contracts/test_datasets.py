@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from medrec import plugins, splits
+from medrec.card.pages import pages
 from medrec.cohort import KINDS, Cohort
 from medrec.datasets._base import Dataset, prepare
+from tests.medrec.datasets.meds_files import write_small_meds
+from tests.medrec.datasets.mimic3_files import shared_tables_read_once
 from tests.shared_data import shared_data
 
 # Where the open demo of a data set lies; a new data set that reads files needs a line here.
 DEMOS = {"mimic4": "mimic-iv-demo", "mimic3": "mimic-iii-demo", "eicu": "eicu-demo"}
+WRITTEN = {"meds": write_small_meds}
 FEW = {"synthetic": {"patients": 80}}
 NAMES = plugins.names("medrec.datasets")
 ATC3 = re.compile(r"[A-Z][0-9]{2}[A-Z]")
@@ -23,30 +27,45 @@ def options_of(name, **changed):
     return dataset.options(**{**FEW.get(name, {}), **changed})
 
 
-def source_of(name):
+@pytest.fixture(scope="module", autouse=True)
+def _shared_tables_read_once():
+    with shared_tables_read_once():
+        yield
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Folders of the data sets that have no demo, written on the spot."""
+    folder = tmp_path_factory.mktemp("written")
+    return {name: write(folder / name) for name, write in WRITTEN.items()}
+
+
+def source_of(name, written):
     dataset: Dataset = plugins.load("medrec.datasets", name, "DATASET")
     if not dataset.needs_source:
         return None
+    if name in written:
+        return written[name]
     assert name in DEMOS, f"say in DEMOS where the demo of {name} lies"
     return shared_data(DEMOS[name])
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def prepared(request):
+def prepared(request, written):
     name = request.param
-    return name, prepare(name, source_of(name), options_of(name))
+    return name, prepare(name, source_of(name, written), options_of(name))
 
 
-def test_equal_options_give_equal_cohorts(prepared):
+def test_equal_options_give_equal_cohorts(prepared, written):
     name, cohort = prepared
-    again = prepare(name, source_of(name), options_of(name))
+    again = prepare(name, source_of(name, written), options_of(name))
     assert again.fingerprint == cohort.fingerprint
     assert again.provenance == cohort.provenance
 
 
-def test_another_split_seed_gives_another_cohort(prepared):
+def test_another_split_seed_gives_another_cohort(prepared, written):
     name, cohort = prepared
-    other = prepare(name, source_of(name), options_of(name, split_seed=1))
+    other = prepare(name, source_of(name, written), options_of(name, split_seed=1))
     assert other.fingerprint != cohort.fingerprint
     assert np.array_equal(other.visits, cohort.visits)
 
@@ -68,6 +87,13 @@ def test_required_kinds_are_there(prepared):
     name, cohort = prepared
     for kind in options_of(name).require:
         assert (cohort.codes[kind].counts > 0).all()
+
+
+def test_every_kind_of_code_has_some(prepared):
+    """All but the procedures of a data set that has none."""
+    name, cohort = prepared
+    empty = {kind for kind in KINDS if not cohort.vocabulary[kind]}
+    assert empty == ({"procedures"} if name == "eicu" else set())
 
 
 def test_codes_say_what_they_are(prepared):
@@ -93,17 +119,30 @@ def test_visits_are_in_the_order_of_time(prepared):
 
 def test_ages_and_categories_are_in_range(prepared):
     _, cohort = prepared
+    assert len(cohort.age) == len(cohort.service) == len(cohort.admitted) == cohort.visits.sum()
     assert ((cohort.age >= -1) & (cohort.age <= 120)).all()
+    assert set(cohort.service.tolist()) == set(range(len(cohort.services)))
     assert set(cohort.gender.tolist()) == set(range(len(cohort.genders)))
     assert set(cohort.group.tolist()) == set(range(len(cohort.groups)))
 
 
-def test_no_key_of_the_source_is_kept(prepared, tmp_path):
+def test_ages_grow_with_time(prepared):
+    """By the years between two visits, rounded one way or the other; 90 may hide more."""
+    _, cohort = prepared
+    later = np.setdiff1d(np.arange(len(cohort.age)), cohort.offsets[:-1])
+    years = (cohort.admitted[later] - cohort.admitted[later - 1]) / 365.25
+    older = cohort.age[later].astype(float) - cohort.age[later - 1]
+    known = (cohort.age[later] >= 0) & (cohort.age[later - 1] >= 0) & (cohort.age[later] < 90)
+    assert known.any()
+    assert (np.abs(older - years)[known] <= 1.01).all()
+
+
+def test_no_key_of_the_source_is_kept(prepared, written, tmp_path):
     """Neither patient nor visit keys stand in any file, as text or as 64-bit integers."""
     name, cohort = prepared
     dataset: Dataset = plugins.load("medrec.datasets", name, "DATASET")
-    records = dataset.load(source_of(name), options_of(name))
-    cohort.save(tmp_path)
+    records = dataset.load(source_of(name, written), options_of(name))
+    cohort.save(tmp_path, pages(cohort))
     texts = "".join((tmp_path / f).read_text() for f in ("cohort.json", "card.md"))
     tables = b"".join((tmp_path / f).read_bytes() for f in ("patients.arrow", "visits.arrow"))
     keys = {*records.visits["visit"], *records.visits["patient"]}
@@ -120,7 +159,7 @@ def test_no_key_of_the_source_is_kept(prepared, tmp_path):
 
 def test_its_card_names_every_option(prepared, tmp_path):
     name, cohort = prepared
-    cohort.save(tmp_path)
+    cohort.save(tmp_path, pages(cohort))
     description = json.loads((tmp_path / "cohort.json").read_text())
     assert description["dataset"] == name
     assert set(description["options"]) == set(type(options_of(name)).model_fields)

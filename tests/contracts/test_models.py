@@ -30,6 +30,7 @@ from tests.medrec.small import (
     small_cohort,
     small_knowledge,
     whole_batch,
+    without,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,6 +216,15 @@ def test_every_weight_learns_and_steps_need_no_retained_graph(arm):
                     moved[name] = max(moved[name], parameter.grad.abs().max().item())
             optimiser.step()
     assert not [name for name, largest in moved.items() if largest == 0.0]
+
+
+@every_arm
+@pytest.mark.parametrize("kind", ["procedures", "diagnoses"])
+def test_a_kind_of_code_may_be_missing(arm, kind, tmp_path):
+    cohort = without(small_cohort(), kind)
+    result = trial.run(make_spec(*arm, cohort=saved(tmp_path, cohort)), lambda row: None)
+    assert np.isfinite(result.predictions.scores).all()
+    assert result.predictions.scores.shape == result.predictions.truth.shape
 
 
 @every_arm

@@ -16,7 +16,7 @@ from torch import nn
 
 from medrec import light, plugins, splits, trial
 from medrec.batching import Batch, ResidentCohort
-from medrec.cohort import KINDS, Codes, Cohort, Provenance
+from medrec.cohort import KINDS, Codes, Cohort, Kind, Provenance
 from medrec.knowledge.base import Knowledge, load_knowledge
 from medrec.models._base import Recommender
 from medrec.spec import CohortRef, KnowledgeSpec, Training, TrialSpec
@@ -64,12 +64,14 @@ def small_cohort(seed: int = 0) -> Cohort:
         visits=VISITS.copy(),
         split=splits.split_patients(len(VISITS), "random", 1, (0.5, 0.25, 0.25)),
         gender=(np.arange(len(VISITS)) % 2).astype(np.int8),
-        age=(40 + np.arange(len(VISITS))).astype(np.int16),
         group=np.zeros(len(VISITS), np.int8),
         admitted=(30.0 * admitted).astype(np.float32),
+        age=np.repeat(40 + np.arange(len(VISITS)), VISITS).astype(np.int16),
+        service=(np.arange(total) % 2).astype(np.int8),
         codes={kind: to_codes(lists[kind]) for kind in KINDS},
         genders=("F", "M"),
         groups=("unknown",),
+        services=("MED", "SURG"),
         provenance=Provenance("small", {"seed": seed}, {"none": "0" * 64}, {"nothing": 0}),
     )
 
@@ -85,6 +87,16 @@ def lists_of(cohort: Cohort, kind: str) -> list[list[int]]:
     codes = cohort.codes[kind]
     ends = zip(codes.offsets[:-1], codes.offsets[1:], strict=True)
     return [codes.values[a:b].tolist() for a, b in ends]
+
+
+def without(cohort: Cohort, kind: Kind) -> Cohort:
+    """Returns the cohort with an empty vocabulary of one kind, as eICU has no procedures."""
+    none = Codes(np.zeros_like(cohort.codes[kind].offsets), np.empty(0, np.int32))
+    return replace(
+        cohort,
+        vocabulary={**cohort.vocabulary, kind: ()},
+        codes={**cohort.codes, kind: none},
+    )
 
 
 def scramble(cohort: Cohort, split: int) -> Cohort:

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 
 from medrec import splits
-from medrec.cohort import KINDS, Cohort, card, describe
+from medrec.cohort import KINDS, Cohort, describe
 from medrec.errors import CohortError
 from tests.medrec.small import VISITS, lists_of, small_cohort, to_codes
 
 ROOT = Path(__file__).resolve().parents[2]
-ARRAYS = ("visits", "split", "gender", "age", "group", "admitted")
+ARRAYS = ("visits", "split", "gender", "group", "admitted", "age", "service")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_round_trip(folder):
         assert np.array_equal(one, two)
     for kind in KINDS:
         assert lists_of(opened, kind) == lists_of(cohort, kind)
-    for name in ("vocabulary", "genders", "groups", "provenance", "fingerprint"):
+    for name in ("vocabulary", "genders", "groups", "services", "provenance", "fingerprint"):
         assert getattr(opened, name) == getattr(cohort, name)
 
 
@@ -59,7 +59,7 @@ def test_arrays_are_mapped_not_copied(folder):
 
 def changed_cohorts():
     cohort = small_cohort()
-    for name in ("split", "gender", "age", "group", "admitted"):
+    for name in ("split", "gender", "group", "admitted", "age", "service"):
         array = getattr(cohort, name).copy()
         array[5] += 1
         yield name, replace(cohort, **{name: array})
@@ -75,6 +75,7 @@ def changed_cohorts():
         yield f"{kind} renamed", replace(cohort, vocabulary={**cohort.vocabulary, kind: names})
     yield "genders", replace(cohort, genders=("F", "X"))
     yield "groups", replace(cohort, groups=("other",))
+    yield "services", replace(cohort, services=("MED", "PSYCH"))
 
 
 def test_any_change_changes_the_fingerprint():
@@ -146,7 +147,9 @@ def test_another_schema(folder):
         describe(folder)
 
 
-@pytest.mark.parametrize("name", ["fingerprint", "genders", "groups", "options", "inputs"])
+@pytest.mark.parametrize(
+    "name", ["fingerprint", "genders", "groups", "services", "options", "inputs", "unmapped"]
+)
 def test_a_missing_field(folder, name):
     edit(folder / "cohort.json", lambda content: content.pop(name))
     with pytest.raises(CohortError, match=rf"{name}.*Prepare the cohort again"):
@@ -185,20 +188,23 @@ def test_tables_of_two_cohorts(folder, tmp_path):
         Cohort.open(folder)
 
 
-def test_a_missing_column(folder):
-    path = folder / "patients.arrow"
-    table = pa.ipc.open_file(path).read_all().drop_columns(["age"])
+@pytest.mark.parametrize(
+    ("file", "name"), [("patients", "group"), ("visits", "age"), ("visits", "service")]
+)
+def test_a_missing_column(folder, file, name):
+    path = folder / f"{file}.arrow"
+    table = pa.ipc.open_file(path).read_all().drop_columns([name])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    with pytest.raises(CohortError, match=r"age.*Prepare the cohort again"):
+    with pytest.raises(CohortError, match=rf"{name}.*Prepare the cohort again"):
         Cohort.open(folder)
 
 
 def test_an_interrupted_save_is_no_cohort(folder, monkeypatch):
-    def fail(cohort):
+    def fail(path, columns):
         raise OSError("disk full")
 
-    monkeypatch.setattr("medrec.cohort.card", fail)
+    monkeypatch.setattr("medrec.cohort._write_arrow", fail)
     with pytest.raises(OSError, match="disk full"):
         small_cohort().save(folder)
     with pytest.raises(OSError, match="disk full"):
@@ -209,7 +215,7 @@ def test_an_interrupted_save_is_no_cohort(folder, monkeypatch):
         Cohort.open(folder.parent / "fresh")
 
 
-def test_counts_and_card():
+def test_counts():
     cohort = small_cohort()
     counts = cohort.counts()
     assert counts["patients"] == 24
@@ -220,10 +226,26 @@ def test_counts_and_card():
     lists = lists_of(cohort, "medications")
     assert counts["medications_per_visit"] == sum(map(len, lists)) / 63
     assert [counts[f"{name}_patients"] for name in splits.NAMES] == [12, 6, 6]
-    text = card(cohort)
-    assert cohort.fingerprint in text
-    for row in ("| patients | 24 |", "| visits | 63 |", "| nothing | 0 |", "| seed | 0 |"):
-        assert row in text
+
+
+def test_pages_are_saved_with_the_cohort_and_no_part_of_it(folder):
+    cohort = small_cohort()
+    cohort.save(folder, {"card.md": "# one\n", "card.html": "<p>two</p>"})
+    assert (folder / "card.md").read_text() == "# one\n"
+    assert (folder / "card.html").read_text() == "<p>two</p>"
+    assert Cohort.open(folder).fingerprint == cohort.fingerprint
+    cohort.save(folder)
+    assert not (folder / "card.md").exists()
+
+
+def test_who_has_the_older_cohort_open_keeps_reading_it(folder):
+    older = Cohort.open(folder)
+    newer = small_cohort(1)
+    newer.save(folder)
+    assert np.array_equal(
+        older.codes["diagnoses"].values, small_cohort().codes["diagnoses"].values
+    )
+    assert Cohort.open(folder).fingerprint == newer.fingerprint
 
 
 def test_visits_of_patients():
@@ -237,5 +259,5 @@ def test_visits_of_patients():
 def test_a_cohort_holds_no_field_for_identifiers():
     assert {field.name for field in fields(Cohort)} == {
         *ARRAYS,
-        *("vocabulary", "codes", "genders", "groups", "provenance"),
+        *("vocabulary", "codes", "genders", "groups", "services", "provenance"),
     }

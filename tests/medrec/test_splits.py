@@ -52,3 +52,19 @@ def test_wrong_fractions(fractions):
 def test_too_few_patients(rule, patients):
     with pytest.raises(ConfigError, match=f"{patients} patients cannot be split"):
         split_patients(patients, rule, 0, (0.34, 0.33, 0.33))
+
+
+def test_published_sizes_of_the_mimic3_cohort():
+    """4:1:1 of 6,350 patients; the odd one validates."""
+    found = split_patients(6350, "sequential", 0, PUBLISHED)
+    assert [(found == part).sum() for part in (TRAIN, TEST, VALIDATION)] == [4233, 1058, 1059]
+    assert found.tolist() == [TRAIN] * 4233 + [TEST] * 1058 + [VALIDATION] * 1059
+
+
+@pytest.mark.parametrize("patients", range(6, 400))
+def test_sequential_is_integer_arithmetic(patients):
+    """The published code: 2/3 rounded down, then half of the rest rounded down."""
+    found = split_patients(patients, "sequential", 0, PUBLISHED)
+    train = 2 * patients // 3
+    test = (patients - train) // 2
+    assert [(found == p).sum() for p in (TRAIN, TEST)] == [train, test]

@@ -1,10 +1,12 @@
 """A hand-made MIMIC-IV folder: three patients, four visits and what must be left out.
 
 Patient 20 was admitted twice; the later admission has the smaller hadm_id and comes first in the
-file. Admission 102 has no codes, 991 no patient, patient 40 no admission.
+file. Admission 102 has no codes, 991 no patient, patient 40 no admission. Admission 201 changed
+its service; its first one stands second in the file. 301 has none.
 
 NDC table: 11111111111 -> RXCUI 500 -> {N02B, C03A}; 22222222222 -> 600 -> {A10A};
-33333333333 -> 700, which has no class; 44444444444 is in no table.
+33333333333 -> 700, which has no class; 44444444444 is in no table. No table of names knows the
+drugs written as one letter.
 """
 
 import gzip
@@ -25,34 +27,42 @@ TABLES = {
 30,301,2150-05-05 08:00:00,
 99,991,2161-01-01 00:00:00,OTHER
 """,
+    "services": """subject_id,hadm_id,transfertime,prev_service,curr_service
+20,201,2152-03-04 00:00:00,MED,CMED
+20,201,2152-03-02 12:30:00,,MED
+20,202,2151-03-02 00:30:00,,CMED
+10,101,2159-12-31 23:30:00,,MED
+10,102,2161-01-01 00:30:00,,PSYCH
+""",
     "diagnoses_icd": """subject_id,hadm_id,seq_num,icd_code,icd_version
-20,201,1,0389,9
+20,201,1,E871,9
 20,201,2,I5023,10
-20,201,3,0389,9
+20,201,3,E871,9
 20,202,1,V707 ,9
-10,101,1,0389,10
+10,101,1,E871,10
 10,101,2,,10
-99,991,1,0389,9
-10,,1,0389,9
+10,101,3,0389,10
+99,991,1,E871,9
+10,,1,E871,9
 30,301,1,V707,9
 """,
     "procedures_icd": """subject_id,hadm_id,icd_code,icd_version
 20,201,0DTJ4ZZ,10
 """,
-    "prescriptions": """subject_id,hadm_id,drug,ndc
-20,201,a,11111111111
-20,201,b,22222222222
-20,201,b,22222222222
-20,202,c,2222222222-2
-20,202,c,22222-2222-22
-20,202,d,33333333333
-20,202,e,44444444444
-10,101,f,11111-1111-11
-10,101,g,0
-10,101,h,
-99,991,i,11111111111
-30,301,j,022222222222
-30,301,j,22222222222
+    "prescriptions": """subject_id,hadm_id,starttime,drug,ndc
+20,201,2152-03-02 10:00:00,a,11111111111
+20,201,2152-03-03 11:59:59,b,22222222222
+20,201,2152-03-03 12:00:00,b,22222222222
+20,202,2151-03-02 00:00:00,c,2222222222-2
+20,202,2151-03-03 00:00:00,c,22222-2222-22
+20,202,2151-03-02 01:00:00,d,33333333333
+20,202,2151-03-02 01:00:00,e,44444444444
+10,101,2160-01-01 00:00:00,f,11111-1111-11
+10,101,2160-01-01 00:00:00,g,0
+10,101,,h,
+99,991,2161-01-01 00:00:00,i,11111111111
+30,301,2150-05-05 09:00:00,j,022222222222
+30,301,2150-05-06 08:00:00,j,22222222222
 """,
     "ndc_rxcui": """ndc11,rxcui
 11111111111,500

@@ -12,7 +12,7 @@ import pytest
 from medrec.datasets._base import prepare
 from medrec.datasets._conditions import read_conditions
 from medrec.datasets.synthetic import DATASET, SyntheticOptions, load
-from medrec.errors import InputError
+from medrec.errors import ConfigError, InputError
 from medrec.knowledge.tables import read_interactions
 
 
@@ -106,7 +106,7 @@ def test_the_default_cohort_is_like_the_large_one():
     assert small.genders == ("F", "M")
     assert small.groups == ("A", "B", "C")
     assert small.age.min() >= 18
-    assert small.age.max() <= 89
+    assert small.age[small.offsets[:-1]].max() <= 89
 
 
 def test_no_visit_is_dropped_and_gaps_are_positive():
@@ -122,12 +122,27 @@ def test_age_and_sex_lean_as_the_conditions_say():
     small = cohort()
     number = {c.name: i for i, c in enumerate(read_conditions())}
     seen = recorded(small)
-    age = np.repeat(small.age, small.visits)
+    age = small.age
     male = np.repeat(small.gender == small.genders.index("M"), small.visits)
     dementia, hiv = seen[:, number["dementia"]], seen[:, number["hiv infection"]]
     assert age[dementia].mean() > age[hiv].mean() + 8
     prostate, thyroid = seen[:, number["prostate enlargement"]], seen[:, number["hypothyroidism"]]
     assert male[prostate].mean() > male[thyroid].mean() + 0.2
+
+
+def test_ages_grow_with_the_years_between_visits():
+    small = cohort()
+    ends = zip(small.offsets[:-1], small.offsets[1:], strict=True)
+    older = 0
+    for start, end in ends:
+        first = int(small.age[start])
+        for visit in range(start, end):
+            years = small.admitted[visit] / 365.25
+            if abs(years - round(float(years))) > 1e-3:  # days are kept as float32
+                assert small.age[visit] == min(first + int(years), 120)
+            older += int(small.age[visit]) > first
+    assert older > 100
+    assert small.services == ("unknown",)
 
 
 def test_switches_change_medications_only():
@@ -238,6 +253,11 @@ def test_a_source_folder_is_refused():
     assert not DATASET.needs_source
     with pytest.raises(InputError, match="needs no source"):
         load(Path("raw"), SyntheticOptions())
+
+
+def test_presets_of_hospitals_are_refused_by_name():
+    with pytest.raises(ConfigError, match=r"'safedrug' is for mimic3 and .* is synthetic"):
+        SyntheticOptions(preset="safedrug")
 
 
 def test_every_option_is_described():
