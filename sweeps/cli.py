@@ -1,5 +1,6 @@
 """The command line. Every refusal is one message and a non-zero exit code, never a traceback."""
 
+import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -83,9 +84,36 @@ def _names(kind: str) -> list[str]:
     return plugins.names(_LISTS[kind])
 
 
-@medsweep.group()
+_DATA = {
+    "export": ("sweeps.export", "Writes a cohort in another format."),
+    "fetch": ("sweeps.fetch", "Downloads an open demo data set."),
+    "knowledge": ("sweeps.knowledge", "Builds the knowledge that trials use."),
+}
+
+
+class _Data(click.Group):
+    """The commands about data, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_DATA])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _DATA:
+            return super().get_command(ctx, cmd_name)
+        found = importlib.import_module(_DATA[cmd_name][0]).command
+        return found if isinstance(found, click.Command) else found()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # Help must not import what the commands import.
+        rows = [(name, text) for name, (_, text) in _DATA.items()]
+        rows.append(("prepare", "Turns raw files into a cohort folder with its card."))
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
+
+
+@medsweep.group(cls=_Data)
 def data() -> None:
-    """Prepares cohorts."""
+    """Fetches, prepares and exports cohorts, and gathers knowledge about their codes."""
 
 
 class _Datasets(click.Group):

@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from medrec import plugins, splits
+from medrec.card.pages import pages
 from medrec.cohort import Cohort
 from medrec.datasets._base import Dataset, prepare
 from medrec.errors import CohortError, MedrecError
 from medrec.evaluation import evaluate
-from medrec.knowledge.base import interaction_matrix, table_fingerprint
-from medrec.knowledge.tables import read_interactions
+from medrec.knowledge.base import interaction_matrix, read_tables
 from medrec.predictions import Predictions
 from medrec.records import CohortOptions
 from medrec.spec import KnowledgeSpec
@@ -57,7 +57,7 @@ class StudyData:
     def materialise(self) -> None:
         """Writes a cohort that the study asks to be made, unless it lies there already, whole."""
         if self.made and _stored(self.path, self.cohort.fingerprint) is None:
-            self.cohort.save(self.path)
+            self.cohort.save(self.path, pages(self.cohort))
 
 
 def study_data(study: Study, out: Path) -> StudyData:
@@ -73,9 +73,7 @@ def study_data(study: Study, out: Path) -> StudyData:
         MedrecError: a cohort or knowledge table is damaged.
     """
     name, path, made, cohort = _cohort(study.cohort, out)
-    knowledge = _located(study.knowledge)
-    pairs = read_interactions(knowledge.interactions)
-    interacts = interaction_matrix(cohort.vocabulary["medications"], pairs)
+    knowledge, interacts = _knowledge(study.knowledge, cohort)
     rows = cohort.visits_of(cohort.members(splits.TEST))
     truth = cohort.codes["medications"].multi_hot(cohort.drugs)[rows]
     as_prescribed = Predictions(
@@ -96,15 +94,22 @@ def study_data(study: Study, out: Path) -> StudyData:
     )
 
 
-def _located(spec: KnowledgeSpec) -> KnowledgeSpec:
-    places = {}
-    for field in ("interactions", "structures"):
+def _knowledge(spec: KnowledgeSpec, cohort: Cohort) -> tuple[KnowledgeSpec, np.ndarray]:
+    """Returns the spec with absolute paths and its fingerprint, and which drugs interact."""
+    places: dict[str, str] = {}
+    for field in ("interactions", "structures", "bundle"):
         value = getattr(spec, field)
-        if value != "embedded" and not Path(value).is_file():
+        if value in (None, "embedded"):
+            continue
+        if field == "bundle" and not Path(value).is_dir():
+            raise StudyError(f"field knowledge.bundle: there is no folder {value}.")
+        if field != "bundle" and not Path(value).is_file():
             raise StudyError(f"field knowledge.{field}: there is no file {value}.")
-        places[field] = value if value == "embedded" else str(Path(value).resolve())
+        places[field] = str(Path(value).resolve())
     located = spec.model_copy(update=places)
-    return located.model_copy(update={"fingerprint": table_fingerprint(located)})
+    found = read_tables(located, cohort)
+    interacts = interaction_matrix(cohort.vocabulary["medications"], found.interactions)
+    return located.model_copy(update={"fingerprint": found.fingerprint}), interacts
 
 
 def _cohort(request: str | CohortRequest, out: Path) -> tuple[str, Path, bool, Cohort]:

@@ -6,6 +6,7 @@ SweepError               the message is written for the person who reads it
     DamagedTrialError    one stored trial does not match its manifest; `run` computes it again
   BusyError              another driver works on this results directory
   TrialsFailedError      the study ended, but some trials failed; `run` tries them again
+  FetchError             a download failed or is not what was published; `fetch` goes on from there
 """
 
 
@@ -31,3 +32,7 @@ class BusyError(SweepError):
 
 class TrialsFailedError(SweepError):
     """Some trials failed; everything else is stored."""
+
+
+class FetchError(SweepError):
+    """A file cannot be had, is not the one published, or has no place to go."""

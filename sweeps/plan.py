@@ -83,7 +83,7 @@ def make_plan(study: Study, data: StudyData) -> Plan:
             visit_order=str(data.cohort.provenance.options.get("visit_order", "unknown")),
         ),
         ddi=DdiGraph(
-            name=Path(data.knowledge.interactions).name,
+            name=Path(data.knowledge.bundle or data.knowledge.interactions).name,
             fingerprint=data.knowledge.fingerprint,
             pairs=data.interacting_pairs(),
         ),

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from sweeps.cohorts import study_data
 from sweeps.plan import make_plan
 from sweeps.study import load_study
 
+DOCS = Path(__file__).parents[1] / "docs"
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
@@ -33,17 +35,38 @@ def _commands() -> list[str]:
                    if line.removeprefix("$ ").startswith("medsweep ")})  # fmt: skip
 
 
-@pytest.mark.parametrize("command", _commands())
-def test_command_exists_with_these_options(command: str, capsys: pytest.CaptureFixture[str]):
-    words = shlex.split(command)[1:]
-    path, options = [], {w for w in words if w.startswith("--")}
+def _resolved(words: list[str]) -> click.Command:
+    """The command that the words lead to, its options not counted."""
+    found: click.Command = cli.medsweep
+    context = click.Context(found)
     for word in words:
-        if path and word not in ("data", "prepare", "mimic4"):
+        if not isinstance(found, click.Group):
             break
-        path.append(word)
-    cli.main([*path, "--help"])
-    shown = capsys.readouterr().out
-    assert not {option for option in options if option not in shown}
+        inner = found.get_command(context, word)
+        assert inner is not None, f"there is no command {word}"
+        found, context = inner, click.Context(inner, parent=context)
+    return found
+
+
+def _options(command: click.Command) -> set[str]:
+    return {name for p in command.params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_command_exists_with_these_options(command: str):
+    words = shlex.split(command)[1:]
+    used = {word for word in words if word.startswith("--")}
+    assert not used - _options(_resolved(words))
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_options_in_the_docs_exist(page: Path):
+    data = ["prepare " + name for name in plugins.names("medrec.datasets")]
+    commands = [_resolved(["data", *line.split()]) for line in (*data, "knowledge", "export")]
+    known = set().union(*map(_options, commands))
+    used = set(re.findall(r"`(?:[^`]* )?(--[a-z0-9]+(?:-[a-z0-9]+)*)(?=[ `])", page.read_text()))
+    assert used
+    assert not used - known
 
 
 def test_make_targets_exist():

@@ -1,0 +1,94 @@
+"""`medsweep data knowledge`: everything that models are told about codes and drugs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from medrec.cohort import Cohort
+from medrec.errors import KnowledgeError
+from medrec.knowledge.build import build_bundle
+from medrec.knowledge.bundle import Bundle, open_bundle
+from medrec.knowledge.options import KnowledgeOptions
+from sweeps.errors import StoreError
+from sweeps.flags import chosen, flags
+from sweeps.study import parse
+
+
+def command() -> click.Command:
+    """Returns the command, its flags made from the bundle's options."""
+    folder = click.Path(path_type=Path)
+    places: list[click.Parameter] = [
+        click.Option(["--cohort"], type=folder, required=True, help="Cohort folder."),
+        click.Option(["--out"], type=folder, required=True, help="Bundle folder to write."),
+        click.Option(
+            ["--sources"],
+            type=folder,
+            default=None,
+            help="Folder of downloaded tables (ICD, CCS, GEM, ATC, DDI, indications, …), looked "
+            "in at any depth. Without it: the embedded tables only.",
+        ),
+    ]
+    return click.Command(
+        "knowledge",
+        params=[*places, *flags(KnowledgeOptions)],
+        callback=_run,
+        help="Builds the knowledge that trials use, and prints which share of codes it covers.\n\n"
+        "Example: medsweep data knowledge --cohort m4 --sources tables --out m4-knowledge",
+    )
+
+
+def _run(cohort: Path, out: Path, sources: Path | None, **given: Any) -> None:
+    options = parse(KnowledgeOptions, chosen(KnowledgeOptions, given), "data knowledge")
+    if sources is not None and not sources.is_dir():
+        raise KnowledgeError(f"`--sources` must be a folder, but {sources} is none.")
+    _refuse_others(out)
+    console = Console(highlight=False)
+    with console.status("Building the knowledge bundle …"):
+        opened = Cohort.open(cohort)
+        cache = out.resolve().parent / ".knowledge-cache"
+        bundle, missing = build_bundle(opened, sources, options, cache)
+        _refuse_another(out, bundle)
+        bundle.save(out)
+    console.print(_table(bundle))
+    if missing:
+        console.print(f"Not there, left out: {', '.join(missing)}.", soft_wrap=True)
+    graph = bundle.relations
+    console.print(
+        f"{out}: {len(bundle.interactions):,} interacting pairs, {len(bundle.structures):,} "
+        f"classes with structures, a graph of {len(graph.nodes):,} nodes and "
+        f"{len(graph.triples):,} relations, {bundle.text.shape[1]}-dimensional text vectors. "
+        f"In a study: knowledge: {{bundle: {out}}}",
+        soft_wrap=True,
+    )
+
+
+def _table(bundle: Bundle) -> Table:
+    table = Table("source", "kind", "codes", "share of uses")
+    for each in bundle.coverage:
+        table.add_row(each.source, each.kind, f"{each.codes:,} of {each.of:,}", f"{each.uses:.1%}")
+    return table
+
+
+def _refuse_others(out: Path) -> None:
+    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if taken and not (out / "knowledge.json").is_file():
+        raise StoreError(
+            f"{out} is not empty and holds no knowledge bundle. Choose another --out, so that "
+            "nothing there is overwritten."
+        )
+
+
+def _refuse_another(out: Path, bundle: Bundle) -> None:
+    """Refuses to replace a sound bundle by another one: studies may rest on it."""
+    try:
+        stored = open_bundle(out)
+    except KnowledgeError:
+        return
+    if stored.fingerprint != bundle.fingerprint:
+        raise StoreError(
+            f"{out} holds another bundle ({stored.fingerprint[:12]}; this one is "
+            f"{bundle.fingerprint[:12]}). Choose another --out, or delete that folder first."
+        )
