@@ -20,8 +20,8 @@ setup: .venv/.installed  ## create .venv with exact versions
 demo: setup  ## run a small study on an embedded cohort and make its tables (2 to 4 minutes on two cores)
 	$(BIN)/medsweep run demo --out results/demo
 
-test: setup  ## the test suite
-	$(BIN)/python -m pytest -q
+test: setup  ## the test suite, a process a core
+	$(BIN)/python -m pytest -q -n auto --dist loadscope
 
 test-slow: setup  ## what takes minutes: crashes, the demo, real cohorts
 	$(BIN)/python -m pytest -q -m slow
