@@ -2,8 +2,10 @@
 
 A preset sets the options of a data set together; what the user gives stands. Sources: the released
 preprocessing of each (SafeDrug's, which KindMed, DKINet's predecessor DrugRec and BH3-MedRec
-inherit; GAMENet's notebook), and the papers where the code is silent. Where a pipeline was never
-run on a data set there is no preset.
+inherit; GAMENet's notebook), and the papers where the code is silent. On MIMIC-IV, `safedrug` is
+what DrugRec's code makes of SafeDrug's. MIMIC-IV dates a prescription by the hour and names no ICU
+stay: there "the first date" is taken as that of the admission. DKINet also leaves out patients
+without symptoms in their notes, which are not read here.
 """
 
 from collections.abc import Mapping
@@ -34,6 +36,7 @@ _SAFEDRUG = {**_FILTERED, "drugs_with_structure": True}
 _GAMENET = {**_FILTERED, "medication_window": "first_date"}
 _KINDMED = {**_SAFEDRUG, "medication_window": "first_date"}
 _DKINET = {**_SAFEDRUG, "min_visits": 2}
+_BH3 = {**_LINEAGE, "drugs_with_structure": True}
 _DKINET_EICU = {
     **_SEQUENTIAL,
     "patient": "patienthealthsystemstayid",
@@ -50,12 +53,12 @@ _OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "gamenet": {"mimic3": _GAMENET},
     "kindmed": {"mimic3": _KINDMED, "mimic4": {**_KINDMED, "icd": "9"}},
     "dkinet": {"mimic3": _DKINET, "mimic4": _DKINET, "eicu": _DKINET_EICU},
-    "bh3": {"mimic3": _LINEAGE, "mimic4": {**_LINEAGE, "code_version": "dropped"}},
+    "bh3": {"mimic3": _BH3, "mimic4": {**_BH3, "code_version": "dropped"}},
 }
 
-# Which side effects make two drugs interact: all of the lineage take the 40 *rarest* of TWOSIDES,
+# What makes two drugs interact: all of the lineage take the 40 *rarest* side effects of TWOSIDES,
 # which their papers call the 40 most severe.
-SIDE_EFFECTS = "rarest40"
+KNOWLEDGE = {"interactions": "twosides", "side_effects": "rarest40"}
 
 # Counts that a paper or its README prints. Keys as in `Cohort.counts`; diagnoses, procedures and
 # medications are vocabulary sizes. Printed codes per visit are left out: the lineage's scripts

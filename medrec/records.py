@@ -84,7 +84,8 @@ class Records:
 
     Attributes:
         patients: one row a patient: `patient` (sortable key), `gender`, `group`, and `person`
-            where several patients of the data are one person: they stay in one split.
+            where several patients of the data are one person: they stay in one split. With
+            `split` (index into `medrec.splits.NAMES`) that split counts, not the options'.
         visits: one row a visit: `visit` (unique whole number), `patient`, `admitted` (days, any
             origin), `order` (sortable: order in time within a patient), `age` (years at
             admission, or -1), `service`.
@@ -155,7 +156,16 @@ def assemble(dataset: str, records: Records, options: CohortOptions) -> Cohort:
 
 
 def _split(patients: pd.DataFrame, options: CohortOptions) -> Int8[np.ndarray, " patients"]:
-    """Returns the split of each patient: that of the person."""
+    """Returns the split of each patient: the one that the data give, or that of the person."""
+    if "split" in patients:
+        given = patients["split"].to_numpy(np.int8)
+        missing = [name for i, name in enumerate(splits.NAMES) if not (given == i).any()]
+        if missing:
+            raise CohortError(
+                f"The split that the data give has no patient for {' and '.join(missing)}. Let "
+                "one be drawn instead (`splits: drawn`)."
+            )
+        return given
     key = patients["person"] if "person" in patients else patients["patient"]
     person, persons = pd.factorize(key, sort=True)
     return splits.split_patients(

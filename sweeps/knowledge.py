@@ -12,6 +12,7 @@ from medrec.errors import KnowledgeError
 from medrec.knowledge.build import build_bundle
 from medrec.knowledge.bundle import Bundle, open_bundle
 from medrec.knowledge.options import KnowledgeOptions
+from medrec.raw_files import watched
 from sweeps.errors import StoreError
 from sweeps.flags import chosen, flags
 from sweeps.study import parse
@@ -41,28 +42,49 @@ def command() -> click.Command:
 
 
 def _run(cohort: Path, out: Path, sources: Path | None, **given: Any) -> None:
-    options = parse(KnowledgeOptions, chosen(KnowledgeOptions, given), "data knowledge")
     if sources is not None and not sources.is_dir():
         raise KnowledgeError(f"`--sources` must be a folder, but {sources} is none.")
     _refuse_others(out)
     console = Console(highlight=False)
-    with console.status("Building the knowledge bundle …"):
+    with console.status("Building the knowledge bundle …") as status:
+
+        def show(path: Path, rows: int) -> None:
+            status.update(f"Building the knowledge bundle … {path.name}, {rows:,} rows")
+
         opened = Cohort.open(cohort)
+        options = _options(opened, chosen(KnowledgeOptions, given))
         cache = out.resolve().parent / ".knowledge-cache"
-        bundle, missing = build_bundle(opened, sources, options, cache)
+        with watched(show):
+            bundle, missing = build_bundle(opened, sources, options, cache)
         _refuse_another(out, bundle)
         bundle.save(out)
     console.print(_table(bundle))
     if missing:
         console.print(f"Not there, left out: {', '.join(missing)}.", soft_wrap=True)
+    for each in bundle.coverage:
+        if each.of and not each.codes:
+            console.print(
+                f"{each.source} covers none of the {each.of:,} {each.kind}: is its file whole, "
+                "and for these codes?",
+                soft_wrap=True,
+            )
     graph = bundle.relations
+    text = f"{bundle.text.shape[1]}-dimensional text vectors" if bundle.text.size else "no text"
     console.print(
         f"{out}: {len(bundle.interactions):,} interacting pairs, {len(bundle.structures):,} "
         f"classes with structures, a graph of {len(graph.nodes):,} nodes and "
-        f"{len(graph.triples):,} relations, {bundle.text.shape[1]}-dimensional text vectors. "
+        f"{len(graph.triples):,} relations, {text}. "
         f"In a study: knowledge: {{bundle: {out}}}",
         soft_wrap=True,
     )
+
+
+def _options(cohort: Cohort, given: dict[str, Any]) -> KnowledgeOptions:
+    """Returns the options; what is not given follows the preset that the cohort was made with."""
+    preset = cohort.provenance.options.get("preset")
+    if preset is not None:
+        given = {"preset": preset, **given}
+    return parse(KnowledgeOptions, given, "data knowledge")
 
 
 def _table(bundle: Bundle) -> Table:

@@ -76,6 +76,7 @@ def _prepare(
         f"{counts['medications']:.0f} drug classes; card in {out / 'card.md'} and card.html",
         soft_wrap=True,
     )
+    console.print(f"  read: {', '.join(cohort.provenance.inputs) or 'nothing'}", soft_wrap=True)
     for line in _left_out(cohort.provenance):
         console.print(f"  {line}", soft_wrap=True, markup=False)
 

@@ -1,8 +1,9 @@
 """What the card of a cohort says: a list of sections. Pure functions of the cohort."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int64
@@ -68,7 +69,25 @@ def ddi_pairs(cohort: Cohort, source: str = tables.EMBEDDED) -> tuple[int, int, 
 def title(cohort: Cohort) -> str:
     """Returns the heading of the card."""
     preset = cohort.provenance.options.get("preset")
-    return f"Cohort {cohort.provenance.dataset}" + (f", preset {preset}" if preset else "")
+    if not preset:
+        return f"Cohort {cohort.provenance.dataset}"
+    changed = deviations(cohort)
+    but = f" but for {listed(changed)}" if changed else ""
+    return f"Cohort {cohort.provenance.dataset}, preset {preset}{but}"
+
+
+def deviations(cohort: Cohort) -> list[str]:
+    """Returns the options in which a cohort of a preset differs from that preset."""
+    options, dataset = cohort.provenance.options, cohort.provenance.dataset
+    preset = presets.cohort_options(options["preset"], dataset)
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in preset.items()}
+    return [name for name, value in plain.items() if options.get(name) != value]
+
+
+def _drug(options: Mapping[str, Any]) -> str:
+    if options.get("drug_code") == "gtc":
+        return "a GTC number, of which the tables of classes and interactions know nothing"
+    return "a class of drugs, the first four characters of an ATC code"
 
 
 def story(cohort: Cohort) -> str:
@@ -78,9 +97,9 @@ def story(cohort: Cohort) -> str:
     texts = [
         f"This cohort holds {many(int(cohort.visits.sum()), 'visit')} of "
         f"{many(cohort.patients, 'patient')} from the data set {cohort.provenance.dataset}. "
-        "A visit lists its diagnoses, procedures and medications; a medication is a class of "
-        "drugs, the first four characters of an ATC code. Models read a patient's earlier visits "
-        "and the diagnoses and procedures of the present one, and recommend its medications.",
+        "A visit lists its diagnoses, procedures and medications; a medication is "
+        f"{_drug(options)}. Models read a patient's earlier visits and the diagnoses and "
+        "procedures of the present one, and recommend its medications.",
         f"Options not given were set as in the published pipeline {preset}." if preset else "",
         f"Each visit has {listed(list(needed))}." if needed else "",
         "A patient's visits stand in the order of the source's keys, which is not that of time."
@@ -171,8 +190,8 @@ def _part(name: str, mapped: dict[str, int]) -> str:
 def _unmapped(cohort: Cohort) -> Section:
     found = {kind: rows for kind, rows in cohort.provenance.unmapped.items() if rows}
     few = (
-        "Names with few rows are left out of the record, so that no rare text of one patient "
-        "gets here."
+        "Free text of fewer than ten rows is left out of the record, lest it is one patient's; "
+        "codes are listed, those of 1 to 4 rows without their number."
     )
     if not found:
         return Section("Not mapped", (f"No code or name is recorded. {few}",))
@@ -182,9 +201,9 @@ def _unmapped(cohort: Cohort) -> Section:
 
 def _unknown(kind: str, rows: dict[str, int]) -> Table:
     ordered = sorted(rows.items(), key=lambda item: (-item[1], item[0]))[:TOP_UNMAPPED]
-    total = f"{many(len(rows), 'entry', 'entries')}, {many(sum(rows.values()), 'row')}"
+    total = f"{many(len(rows), 'entry', 'entries')}, {masked(sum(rows.values()))} rows"
     shown = f"; the first {TOP_UNMAPPED}" if len(rows) > TOP_UNMAPPED else ""
-    cells = tuple((name, number(count)) for name, count in ordered)
+    cells = tuple((name, masked(count)) for name, count in ordered)
     return Table(("code or name", "rows"), cells, f"{kind}: {total}{shown}")
 
 
@@ -209,11 +228,18 @@ def _split_by(
     cohort: Cohort, what: str, of: Int[np.ndarray, " visits"], names: Sequence[str]
 ) -> Table:
     patients, visits = patients_and_visits(cohort, of, len(names))
+    hidden = (patients > 0) & (patients < FEW_PATIENTS)
+    shown = np.flatnonzero((patients > 0) & ~hidden)
+    if hidden.sum() == 1 and len(shown):
+        # One hidden row alone is what is missing from the total; so the next smallest hides too.
+        hidden[shown[np.argmin(patients[shown])]] = True
     rows = tuple(
-        (name, masked(int(p)), percent(p / cohort.patients), number(v))
-        if p >= FEW_PATIENTS
+        (name, "\u2013", "\u2013", "\u2013")
+        if hide and p >= FEW_PATIENTS
         else (name, masked(int(p)), "\u2013", "\u2013")
-        for name, p, v in zip(names, patients, visits, strict=True)
+        if hide
+        else (name, number(int(p)), percent(p / cohort.patients), number(v))
+        for name, p, v, hide in zip(names, patients, visits, hidden, strict=True)
         if v
     )
     return Table((what, "patients", "share", "visits"), rows)

@@ -8,11 +8,10 @@ FEW_PATIENTS = 5
 
 
 def masked(patients: int) -> str:
-    """Returns a count of patients for people, "<5" for 1 to 4.
+    """Returns a count of patients (or of their rows) for people, "<5" for 1 to 4.
 
     A card is passed on more freely than its cohort, and someone who knows that one of four
-    patients is meant may recognise the patient. It is the habit of such reports and no proof:
-    where all other rows are shown, the total gives the masked one away.
+    patients is meant may recognise the patient. It is the habit of such reports and no proof.
 
     Example:
         >>> masked(0), masked(4), masked(1500)

@@ -1,4 +1,4 @@
-"""Prescriptions of MIMIC as ATC level 3 classes: by package (NDC), else by the drug's name."""
+"""Prescriptions of MIMIC as ATC level 3 classes: by package (NDC) and by the drug's name."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,8 @@ from medrec.datasets._gathering import RARE, Found, Gatherer
 from medrec.datasets._options import HospitalOptions
 from medrec.datasets._stays import DAY, Stays, seconds
 from medrec.errors import KnowledgeError
-from medrec.knowledge.drug_names import DrugNames, load_drug_names
+from medrec.knowledge.atc import choose
+from medrec.knowledge.drug_names import DrugNames, Match, load_drug_names
 from medrec.knowledge.ndc import load_mapping, normalise
 from medrec.raw_files import read_blocks
 from medrec.raw_table import Column, Table
@@ -30,8 +31,10 @@ _STEPS = {
 class DrugClasses:
     """Decides which ATC classes a prescription stands for.
 
-    A package's own classes come first. A row without any is looked up by the drug's name: in the
-    table of overrides, among the known names, among their synonyms.
+    With drug names, the table of overrides is asked first: it knows the carrier fluids and
+    supplies, whose packages are listed in classes of drugs too, and corrections. Then the package
+    (NDC) counts; of a package in several classes the one that the drug's name is known for, if it
+    is among them, else by the rule. A row without a known package goes by its name.
     """
 
     def __init__(self, folders: Sequence[Path], options: HospitalOptions) -> None:
@@ -41,14 +44,16 @@ class DrugClasses:
             KnowledgeError: a table is malformed, or there is none although names are not to be
                 used.
         """
+        self._rule = options.atc_rule
         self._names: DrugNames | None = None
         if options.drug_names:
             self._names = load_drug_names(folders, options.atc_rule)
+        by_name = self._names is not None and self._rule == "systemic"
         self._ndc = load_mapping(
             folders,
             options.ndc_rxcui,
             options.rxcui_atc,
-            options.atc_rule,
+            "all" if by_name else self._rule,
             required=not options.drug_names,
         )
 
@@ -62,13 +67,21 @@ class DrugClasses:
         """Returns the classes of a row's (NDC, drug name)."""
         ndc, name = cells
         classes = self._ndc.of(normalise(ndc))
-        if classes:
-            return Found("classified by NDC", classes)
         if self._names is None:
+            if classes:
+                return Found("classified by NDC", classes)
             return Found("not classified", (), ("NDC", ndc) if normalise(ndc) else None)
         match = self._names.find(name)
+        if classes and match.step not in ("override", "excluded"):
+            return Found("classified by NDC", self._of_package(classes, match))
         unknown = ("drug name", name) if match.step == "unknown" and name else None
         return Found(_STEPS[match.step], match.classes, unknown)
+
+    def _of_package(self, classes: tuple[str, ...], named: Match) -> tuple[str, ...]:
+        if self._rule == "systemic":
+            known = tuple(code for code in named.classes if code in classes)
+            return known or choose(classes, "systemic")
+        return classes
 
 
 @dataclass(frozen=True)

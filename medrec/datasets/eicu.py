@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medrec.cohort import Kind
 from medrec.datasets._base import Dataset
@@ -125,6 +125,12 @@ class EicuOptions(CodingOptions):
         default="none",
         description="third stream: eICU has no procedure codes; its treatments may stand for them",
     )
+
+    @model_validator(mode="after")
+    def _agree(self) -> "EicuOptions":
+        if self.diagnosis_cell == "written" and self.icd.startswith("map-to-"):
+            raise ValueError(f"icd {self.icd} maps codes, but diagnosis_cell is written: split it")
+        return self
 
 
 def load(source: Path | None, options: EicuOptions) -> Records:
@@ -352,7 +358,7 @@ class _Diagnoses:
         if not kept:
             return found[0][1]
         if self._mapping:  # the same fact in the other version is not mapped a second time
-            own = [each for version, each in kept if not each.step.endswith("mapped")]
+            own = [each for version, each in kept if "mapped" not in each.step]
             names = {code for each in own or [each for _, each in kept] for code in each.codes}
         else:
             names = {code for _, each in kept for code in each.codes}

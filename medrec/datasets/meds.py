@@ -15,18 +15,20 @@ What a code means is said by patterns, which must match it whole:
 
 A code that a pattern matches without its group `code` is counted as unmapped: so are medications
 that are drug names or NDC, as in MIMIC-IV-MEDS 0.2, which therefore has to be given ATC codes
-before. Of `metadata` nothing is read: the patients are split by the options, not by
-subject_splits.parquet. Files and rows may be in any order, but a subject must be in one file.
-There is no admission number, so `visit_order: hadm_id` is the order of time too.
+before. Of `metadata` subject_splits.parquet alone is read, for `splits: given`. Files and rows
+may be in any order, but a subject must be in one file. There is no admission number, so
+`visit_order: hadm_id` is the order of time too.
 """
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Int64
 from pydantic import AfterValidator, Field
 
@@ -39,10 +41,12 @@ from medrec.errors import InputError
 from medrec.raw_files import source_folder
 from medrec.raw_table import digests
 from medrec.records import CohortOptions, Records
+from medrec.splits import TEST, TRAIN, VALIDATION
 
 _DAY = 86_400_000_000  # microseconds
 _OLDEST = 120  # years
 _MOST_NAMES = 127  # of genders, groups, services: a cohort keeps them in eight bits
+_SPLITS = {"train": TRAIN, "tuning": VALIDATION, "held_out": TEST}
 _ATC = re.compile(r"[A-Z][0-9]{2}[A-Z](?:[A-Z](?:[0-9]{2})?)?")
 _ROLES: dict[str, str] = {  # option to what its events are, in the order that patterns are tried
     "admission": "admission",
@@ -86,12 +90,12 @@ class MedsOptions(CohortOptions):
         description="codes of an admission, with which a visit begins; group `service` if any",
     )
     diagnosis: _Coded = Field(
-        default=r"DIAGNOSIS//(?:ICD(?://)?(?P<version>9|10)?(?:CM)?//(?P<code>[^/]+)|.*)",
-        description="codes of a diagnosis; groups `code` and, if any, `version` (9 or 10); "
-        "unmapped where `code` has no part in the match",
+        default=r"DIAGNOSIS//(?:OTHER//(?P<other>.+)|ICD(?://)?(?P<version>9|10)?(?:CM)?//(?P<code>[^/]+)|.*)",
+        description="codes of a diagnosis; groups `code` and, if any, `version` (9 or 10), or "
+        "`other` for a code to take as it is; unmapped where none has a part in the match",
     )
     procedure: _Coded = Field(
-        default=r"PROCEDURE//(?:ICD(?://)?(?P<version>9|10)?(?:PROC|PCS|CM)?//(?P<code>[^/]+)|.*)",
+        default=r"PROCEDURE//(?:OTHER//(?P<other>.+)|ICD(?://)?(?P<version>9|10)?(?:PROC|PCS|CM)?//(?P<code>[^/]+)|.*)",
         description="codes of a procedure; groups as for a diagnosis",
     )
     medication: _Coded = Field(
@@ -114,6 +118,11 @@ class MedsOptions(CohortOptions):
         default=r"MEDS_BIRTH",
         description="codes at the time of birth, for subjects without any age event",
     )
+    splits: Literal["given", "drawn"] = Field(
+        default="given",
+        description="take train, tuning and held_out from metadata/subject_splits.parquet if it "
+        "is there, or draw a split by the options",
+    )
 
 
 def load(source: Path | None, options: MedsOptions) -> Records:
@@ -131,8 +140,13 @@ def load(source: Path | None, options: MedsOptions) -> Records:
     ages = _ages(events, visits, of, dropped)
     kinds = {kind: _codes(events, kind, of, dropped) for kind in KINDS}
     _refuse_nothing(events, kinds, options)
+    patients = _patients(events, visits, dropped)
+    given = folder / "metadata" / "subject_splits.parquet"
+    if options.splits == "given" and given.is_file():
+        patients = patients.assign(split=given_splits(given, patients["patient"]))
+        paths = [*paths, given]
     return Records(
-        patients=_patients(events, visits, dropped),
+        patients=patients,
         visits=visits.assign(age=ages),
         codes=kinds,
         dropped=dropped,
@@ -181,10 +195,36 @@ def _text(name: str, found: dict[str, str | None]) -> str | None:
         return group_of(race) if race is not None else found.get("group") or "unknown"
     if name == "medication":
         return code[:4].upper() if _ATC.fullmatch(code.upper()) else None
+    if found.get("other"):
+        return found["other"]
     version = found.get("version") or ""
     if not code.replace(".", "") or version not in ("", *codes.VERSIONS):
         return None
     return codes.join(version, code)
+
+
+def given_splits(path: Path, patients: pd.Series) -> Int64[np.ndarray, " patients"]:
+    """Returns the split of each subject: train, tuning and held_out are train, validation, test.
+
+    Raises:
+        InputError: the file is no table of subject_id and split, or lacks a subject.
+    """
+    try:
+        table = pq.read_table(path, columns=["subject_id", "split"]).to_pandas()
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, KeyError) as error:
+        raise InputError(
+            f"{path} must be a table with subject_id and split ({error}). Export it again, or let "
+            "a split be drawn with `splits: drawn`."
+        ) from error
+    of = pd.Series(table["split"].map(_SPLITS).to_numpy(), index=table["subject_id"])
+    of = of[~of.index.duplicated()].dropna().astype(np.int64)
+    if not patients.isin(of.index).all():
+        missing = int((~patients.isin(of.index)).sum())
+        raise InputError(
+            f"{path} must give {sorted(_SPLITS)} for every subject, but {missing} have none of "
+            "them. Mend it, or let a split be drawn with `splits: drawn`."
+        )
+    return of.loc[patients].to_numpy(np.int64)
 
 
 def _visits(

@@ -14,7 +14,7 @@ stand at its admission. The data set `meds` reads an export back (`medrec.datase
     MEDS_BIRTH                                     where an age is known
     HOSPITAL_ADMISSION//MED                        with the service
     AGE                                            numeric_value: whole years, where known
-    DIAGNOSIS//ICD9CM//4280  //ICD10CM//I5023      //ICD//4280 where the version is unknown
+    DIAGNOSIS//ICD9CM//4280  //ICD10CM//I5023      //OTHER//4280 where the version is unknown
     PROCEDURE//ICD9PROC//3961  //ICD10PCS//02100Z9
     MEDICATION//ATC//C03C                          classes of level 3
 """
@@ -51,10 +51,10 @@ _NOTES = (
 _SYSTEMS: dict[tuple[Kind, str], tuple[str, str]] = {  # ours, and the name of the vocabulary
     ("diagnoses", "9"): ("DIAGNOSIS//ICD9CM//", "ICD9CM"),
     ("diagnoses", "10"): ("DIAGNOSIS//ICD10CM//", "ICD10CM"),
-    ("diagnoses", ""): ("DIAGNOSIS//ICD//", ""),
+    ("diagnoses", ""): ("DIAGNOSIS//OTHER//", ""),
     ("procedures", "9"): ("PROCEDURE//ICD9PROC//", "ICD9Proc"),
     ("procedures", "10"): ("PROCEDURE//ICD10PCS//", "ICD10PCS"),
-    ("procedures", ""): ("PROCEDURE//ICD//", ""),
+    ("procedures", ""): ("PROCEDURE//OTHER//", ""),
     ("medications", ""): ("MEDICATION//ATC//", "ATC"),
 }
 LAYOUT = Layout(

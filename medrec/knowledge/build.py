@@ -17,6 +17,7 @@ from medrec.errors import KnowledgeError
 from medrec.knowledge import ddi, tables
 from medrec.knowledge.atc import load_atc
 from medrec.knowledge.bundle import Bundle, vocabulary_digest
+from medrec.knowledge.coverage import coverage_of
 from medrec.knowledge.drug_names import DrugNames, load_drug_names
 from medrec.knowledge.functional_groups import load_drugcentral
 from medrec.knowledge.graph import Known, knowledge_graph
@@ -44,8 +45,10 @@ def build_bundle(
         KnowledgeError: a source that was asked for is missing, or one is malformed.
     """
     sources = Sources(cohort, folder)
-    names = load_drug_names([folder] if folder else [], "systemic")
-    interactions = _interactions(sources, options, names)
+    folders = [folder] if folder else []
+    names = load_drug_names(folders, cohort.provenance.options.get("atc_rule", "systemic"))
+    # A drug interacts in every class that it is listed in, whichever the cohort counts it in.
+    interactions = _interactions(sources, options, load_drug_names(folders, "all"))
     structures = _structures(sources, options, names)
     trees = _trees(sources)
     graph = knowledge_graph(sources, options, Known(trees, interactions, names))
@@ -54,6 +57,10 @@ def build_bundle(
     if options.text != "none":
         by_node = dict(zip(nodes, titles, strict=True))
         _, text = embed_titles(by_node, options.text, options.text_dimension, cache)
+        known = {name for name, vector in zip(nodes, text, strict=True) if vector.any()}
+        for kind in KINDS:
+            own = [c for c in cohort.vocabulary[kind] if node(kind, c) in known]
+            sources.coverage.append(coverage_of(cohort, "text vectors", kind, own))
     bundle = Bundle(
         vocabulary=vocabulary_digest(cohort),
         interactions=interactions,
@@ -117,7 +124,8 @@ def _trees(sources: Sources) -> dict[Kind, list[Hierarchy]]:
         tree = sources.optional(what, partial(load_icd, kind, version))
         if tree is not None:
             trees[kind].append(tree)
-            sources.note(tree.origin, kind, [c for c in tree.titles if tree.titles[c]])
+            titled = {code for code, title in tree.titles.items() if title}
+            sources.note(tree.origin, kind, titled, version)
     atc = load_atc()
     trees["medications"].append(atc)
     sources.note(atc.origin, "medications", atc.titles)

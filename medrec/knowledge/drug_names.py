@@ -5,8 +5,9 @@ salt. The text is cut into words, and from left to right the longest run of word
 taken. Known are, and where two say different things the earlier one counts:
 
     embedded/drug_overrides.csv      name,atc3,reason: corrections; atc3 may be `exclude`
-    ingredient_atc*.csv (of users)   in_rxcui, in_name and atc5
     embedded/drugs.csv               atc3 and drug
+    ingredient_atc*.csv (of users)   in_rxcui, in_name and atc5; before drugs.csv under the rules
+                                     `listed` and `all`
     drug_synonyms*.csv (of users)    variant and canonical: brands, other languages, misspellings
 
 The first drug of the text counts, unless the table of ingredients has that very combination. What
@@ -160,7 +161,9 @@ def load_drug_names(folders: Sequence[Path], rule: Rule) -> DrugNames:
     synonyms = _tables(folders, _SYNONYM_FILES, _SYNONYMS)
     known = _overridden(overrides, rule)
     mixtures: dict[frozenset[str], Match] = {}
-    for table in [*ingredients, drugs]:
+    # The embedded table has the one class that hospitals mostly give a drug for; tables of users
+    # have all of them, of which a rule may want more.
+    for table in [drugs, *ingredients] if rule == "systemic" else [*ingredients, drugs]:
         # "fluticasone propionate" here says what "fluticasone" says in a table before.
         names = _names(table, rule).items()
         known = {name: known.get(_bare(name), match) for name, match in names} | known

@@ -19,7 +19,7 @@ the source code says.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,11 +58,13 @@ _HEADINGS = {
     "9": ("icd9cm", "icd_9", "icd9", "icd9pcs"),
     "10": ("icd10cm", "icd_10", "icd10pcs", "icd10"),
 }
+_UNSPECIFIED = re.compile(r"unspecified|\bnos\b|not otherwise specified")
 _FLAGS = re.compile(r"[01][01][01][0-9][0-9]")
 _CODE = re.compile(r"[0-9A-Z]{3,7}|NoDx|NoPCS")
 _RULES = {
     "first": "exact before approximate before combination; of alternatives, and in a choice list, "
-    "the alphabetically first; of a combination, the first scenario",
+    "the one whose title says unspecified most often, then the shortest title, then the "
+    "alphabetically first; of a combination, the first scenario",
     "all": "every target",
 }
 _BACKWARDS = "9 to 10 read backwards, of several the source with the fewest targets"
@@ -79,10 +81,12 @@ class Gem:
     Attributes:
         origin: where they come from.
         targets: equivalents of each code that has any, never empty: "10:I5023" to ("9:42823",).
+        ambiguous: codes for which one of several equal alternatives was chosen.
     """
 
     origin: Origin
     targets: dict[str, tuple[str, ...]]
+    ambiguous: frozenset[str] = frozenset()
 
     def map(self, code: str) -> tuple[str, ...]:
         """Returns the equivalents of a code; () for one without any, unknown, or a header.
@@ -97,7 +101,13 @@ class Gem:
         return self.targets.get(code, ())
 
 
-def load_gem(kind: CodedKind, source_version: Version, folder: Path, rule: Rule = "first") -> Gem:
+def load_gem(
+    kind: CodedKind,
+    source_version: Version,
+    folder: Path,
+    rule: Rule = "first",
+    titles: Mapping[str, str] | None = None,
+) -> Gem:
     """Returns the mapping from one version to the other.
 
     Args:
@@ -105,9 +115,11 @@ def load_gem(kind: CodedKind, source_version: Version, folder: Path, rule: Rule 
         source_version: "9" maps ICD-9 to ICD-10, "10" maps ICD-10 to ICD-9.
         folder: folder that holds the file, somewhere below.
         rule: `first` prefers exact equivalents, then approximate ones, then combinations, and of
-            several the alphabetically first; a combination gives all its members: of its first
-            scenario the alphabetically first of every choice list. `all` gives every target,
-            ascending.
+            several the one that says least: whose title says unspecified, then that of the
+            shortest title, then the alphabetically first ("10:I10" is 401.9, not malignant
+            401.0). A combination gives all its members: of its first scenario one of every choice
+            list. `all` gives every target, ascending.
+        titles: of the codes of the other version; without them the alphabetically first counts.
 
     Procedures from 10 to 9 read from a file of 9 to 10: every row is an alternative, exact ones
     before approximate ones before parts of a combination, and of several the ICD-9 code with the
@@ -121,13 +133,27 @@ def load_gem(kind: CodedKind, source_version: Version, folder: Path, rule: Rule 
     rows = _read(path, file_version)
     entries = _backwards(rows) if inverted else _entries(rows)
     target_version = _other(source_version)
+    known = titles or {}
     targets = {}
+    ambiguous = set()
     for source in sorted(entries):
-        found = _chosen(entries[source], rule)
+        found, chosen = _chosen(
+            entries[source],
+            rule,
+            lambda code: _least_said(known.get(f"{target_version}:{code}")) if known else (0, 0),
+        )
         targets[f"{source_version}:{source}"] = tuple(f"{target_version}:{f}" for f in found)
+        if chosen:
+            ambiguous.add(f"{source_version}:{source}")
     title = f"General Equivalence Mappings of ICD-{source_version} {kind} to ICD-{target_version}"
     rules = {"choice": _RULES[rule], "direction": _BACKWARDS if inverted else "as published"}
-    return Gem(Origin(title, _LICENCE, digests([path]), rules), targets)
+    rules["titles"] = "read" if titles else "none"
+    return Gem(Origin(title, _LICENCE, digests([path]), rules), targets, frozenset(ambiguous))
+
+
+def _least_said(title: str | None) -> tuple[int, int]:
+    """Returns a key that is less for titles that say less; codes without a title come last."""
+    return (-len(_UNSPECIFIED.findall(title.lower())), len(title)) if title else (1, 0)
 
 
 def _other(version: Version) -> Version:
@@ -219,18 +245,27 @@ def _backwards(rows: Iterable[tuple[str, str, str]]) -> dict[str, list[_Option]]
     }
 
 
-def _chosen(options: Sequence[_Option], rule: Rule) -> tuple[str, ...]:
-    """Returns the targets of one source code."""
+def _chosen(
+    options: Sequence[_Option], rule: Rule, key: Callable[[str], tuple[int, int]]
+) -> tuple[tuple[str, ...], bool]:
+    """Returns the targets of one source code, and whether equal alternatives were passed over.
+
+    Of alternatives that of the least key counts.
+    """
     if rule == "all":
-        return tuple(sorted({option[-1] for option in options}))
-    simple = [
-        (approximate, target) for single, approximate, _, _, target in options if single == "0"
-    ]
+        return tuple(sorted({option[-1] for option in options})), False
+    simple = sorted(
+        (approximate, key(target), target)
+        for single, approximate, _, _, target in options
+        if single == "0"
+    )
     if simple:
-        return (min(simple)[1],)
+        equal = {target for approximate, _, target in simple if approximate == simple[0][0]}
+        return (simple[0][-1],), len(equal) > 1
     first = min(scenario for _, _, scenario, _, _ in options)
-    lists: dict[str, str] = {}
-    for _, _, scenario, choice_list, target in sorted(options, key=lambda option: option[-1]):
+    lists: dict[str, list[str]] = {}
+    for _, _, scenario, choice_list, target in options:
         if scenario == first:
-            lists.setdefault(choice_list, target)
-    return tuple(dict.fromkeys(lists[number] for number in sorted(lists)))
+            lists.setdefault(choice_list, []).append(target)
+    best = [min(lists[number], key=lambda code: (key(code), code)) for number in sorted(lists)]
+    return tuple(dict.fromkeys(best)), any(len(set(found)) > 1 for found in lists.values())

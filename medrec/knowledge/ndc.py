@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from medrec.errors import KnowledgeError
+from medrec.errors import KnowledgeError, MissingSourceError
 from medrec.knowledge.atc import Rule, choose
 from medrec.knowledge.source_files import distinct_rows, files_named
 from medrec.raw_files import read_table
@@ -90,8 +90,17 @@ def load_mapping(
     Raises:
         KnowledgeError: a table is missing or malformed.
     """
-    ndc_paths = _chosen("NDC to RXCUI", "ndc_rxcui", ndc_rxcui, folders, _NDC_FILES, required)
-    atc_paths = _chosen("RXCUI to ATC", "rxcui_atc", rxcui_atc, folders, _ATC_FILES, required)
+    ndc_paths = _chosen("ndc_rxcui", ndc_rxcui, folders, _NDC_FILES)
+    atc_paths = _chosen("rxcui_atc", rxcui_atc, folders, _ATC_FILES)
+    if required and not (ndc_paths and atc_paths):
+        raise _missing(folders, not ndc_paths, not atc_paths)
+    if not ndc_paths or not atc_paths:
+        named = {"ndc_rxcui": ndc_rxcui, "rxcui_atc": rxcui_atc}
+        alone = [option for option, path in named.items() if path is not None]
+        if alone:
+            missing = next(option for option in named if option not in alone)
+            raise KnowledgeError(f"`{alone[0]}` is of no use without `{missing}`. Name both.")
+        return NdcMapping({}, {}, {})
     ndc_tables = [read_table(path, _NDC_COLUMNS, KnowledgeError) for path in ndc_paths]
     atc_tables = [read_table(path, _ATC_COLUMNS, KnowledgeError) for path in atc_paths]
     return NdcMapping(
@@ -102,27 +111,25 @@ def load_mapping(
 
 
 def _chosen(
-    what: str,
-    option: str,
-    named: str | None,
-    folders: Sequence[Path],
-    pattern: re.Pattern[str],
-    required: bool,
+    option: str, named: str | None, folders: Sequence[Path], pattern: re.Pattern[str]
 ) -> list[Path]:
-    if named is not None:
-        path = Path(named).expanduser()
-        if not path.is_file():
-            raise KnowledgeError(f"`{option}` must name a file, but {named} is none.")
-        return [path]
-    found = files_named(folders, pattern)
-    if required and not found:
-        places = " or ".join(map(str, folders)) or "the folders of knowledge"
-        raise KnowledgeError(
-            f"Medications need a table {what} (csv), but none is in {places}. Put one there, "
-            f"named as {option}.csv, or name it with the option `{option}`; or let drug names "
-            "decide (`drug_names: true`)."
-        )
-    return found
+    if named is None:
+        return files_named(folders, pattern)
+    path = Path(named).expanduser()
+    if not path.is_file():
+        raise KnowledgeError(f"`{option}` must name a file, but {named} is none.")
+    return [path]
+
+
+def _missing(folders: Sequence[Path], no_ndc: bool, no_atc: bool) -> MissingSourceError:
+    wanted = {"NDC to RXCUI (ndc_rxcui.csv)": no_ndc, "RXCUI to ATC (rxcui_atc.csv)": no_atc}
+    names = " and ".join(name for name, lacking in wanted.items() if lacking)
+    places = " or below ".join(map(str, folders)) or "the folders of knowledge"
+    return MissingSourceError(
+        f"Packages become classes by two tables, but there is no table {names} below {places}. "
+        "Put it there, or name the folder with `knowledge`, or the files with `ndc_rxcui` and "
+        "`rxcui_atc`; or let the names of drugs decide (`drug_names: true`, `--drug-names`)."
+    )
 
 
 def _rxcui_of_ndc(table: Table) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """What a user may choose about a knowledge bundle."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from medrec import presets
 from medrec.knowledge.ddi import Severity, SideEffects
 
 
@@ -12,6 +13,11 @@ class KnowledgeOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    preset: presets.Name | None = Field(
+        default=None,
+        description="published pipeline whose interactions are taken (TWOSIDES, the 40 rarest "
+        "side effects); by default that of the cohort",
+    )
     interactions: Literal["embedded", "twosides", "ndfrt"] = Field(
         default="embedded", description="source of drug-drug interactions"
     )
@@ -42,3 +48,21 @@ class KnowledgeOptions(BaseModel):
         description="encoder of titles: ngrams (offline), the folder of a language model, or none",
     )
     text_dimension: int = Field(default=128, ge=1, le=4096, description="of n-gram vectors")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("preset") in presets.NAMES:
+            return {**presets.KNOWLEDGE, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _licensed(self) -> "KnowledgeOptions":
+        wanted = sorted({"umls", "semmeddb", "kindmed"} & set(self.graph))
+        if wanted and self.umls is None:
+            raise ValueError(f"graph {', '.join(wanted)} needs `umls`, the folder of MRCONSO.RRF")
+        if {"semmeddb", "kindmed"} & set(wanted) and self.semmeddb is None:
+            raise ValueError(f"graph {', '.join(wanted)} needs `semmeddb`, the PREDICATION csv")
+        if (self.umls or self.semmeddb) and not wanted:
+            raise ValueError("umls and semmeddb are read for graph umls, semmeddb or kindmed only")
+        return self

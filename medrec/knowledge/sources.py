@@ -16,7 +16,7 @@ from medrec.knowledge.source_files import find_files, require_files
 
 T = TypeVar("T")
 _CODED: tuple[CodedKind, ...] = ("diagnoses", "procedures")
-_VERSIONS: tuple[Version, ...] = ("9", "10")
+VERSIONS: tuple[Version, ...] = ("9", "10")
 FILES = {  # name for people, and pattern of the file's name in lower case
     "twosides": ("drug-DDI.csv", r"(drug-ddi|bio-decagon-combo)\.csv(\.gz)?"),
     "twosides_reduced": ("drug-DDI-TOP40.csv", r"drug-ddi-top40\.csv(\.gz)?"),
@@ -45,11 +45,13 @@ class Sources:
     coverage: list[Coverage] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
-    def note(self, origin: Origin, kind: Kind, known: Collection[str]) -> None:
-        """Keeps where something comes from and what it covers."""
+    def note(
+        self, origin: Origin, kind: Kind, known: Collection[str], version: str | None = None
+    ) -> None:
+        """Keeps where something comes from and what it covers, of an ICD version or of all."""
         if origin not in self.origins:
             self.origins.append(origin)
-        self.coverage.append(coverage_of(self.cohort, origin.title, kind, known))
+        self.coverage.append(coverage_of(self.cohort, origin.title, kind, known, version))
 
     def has(self, source: str) -> bool:
         """Returns whether the folder has the file of a source."""
@@ -60,7 +62,8 @@ class Sources:
         wanted, pattern = FILES[source]
         if self.folder is None:
             raise KnowledgeError(
-                f"{wanted} is needed: give the folder that has it with `sources`."
+                f"{wanted} is needed: give the folder that has it with `sources`, or choose "
+                "another source of that knowledge (`interactions: embedded`, say)."
             )
         return require_files(self.folder, pattern, wanted)[-1]
 
@@ -76,7 +79,7 @@ class Sources:
         """Yields the kinds and ICD versions that the cohort's codes have."""
         for kind in _CODED:
             used = {codes.split(code)[0] for code in self.cohort.vocabulary[kind]}
-            for version in _VERSIONS:
+            for version in VERSIONS:
                 if version in used:
                     yield kind, version
 

@@ -17,7 +17,7 @@ from tests.shared_data import shared_data
 # Where the open demo of a data set lies; a new data set that reads files needs a line here.
 DEMOS = {"mimic4": "mimic-iv-demo", "mimic3": "mimic-iii-demo", "eicu": "eicu-demo"}
 WRITTEN = {"meds": write_small_meds}
-FEW = {"synthetic": {"patients": 80}}
+FEW = {"synthetic": {"patients": 80}, "meds": {"splits": "drawn"}}
 NAMES = plugins.names("medrec.datasets")
 ATC3 = re.compile(r"[A-Z][0-9]{2}[A-Z]")
 

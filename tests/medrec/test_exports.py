@@ -126,7 +126,7 @@ def test_the_events_are_the_cohort_row_by_row(tmp_path):
                 for i in lists_of(cohort, "diagnoses")[v]:
                     code = cohort.vocabulary["diagnoses"][i]
                     mark, _, bare = code.rpartition(":")
-                    system = prefixes[f"{mark}:"] if mark else "ICD//"
+                    system = prefixes[f"{mark}:"] if mark else "OTHER//"
                     expected.append((time, f"DIAGNOSIS//{system}{bare}", None))
                 for i in lists_of(cohort, "procedures")[v]:
                     bare = cohort.vocabulary["procedures"][i][2:]
@@ -203,7 +203,7 @@ def test_codes_say_what_they_are(tmp_path):
     assert found["DIAGNOSIS//ICD9CM//E8788"] == (None, ["ICD9CM/E878.8"])
     assert found["DIAGNOSIS//ICD9CM//486"] == (None, ["ICD9CM/486"])
     assert found["DIAGNOSIS//ICD10CM//I5023"] == (None, ["ICD10CM/I50.23"])
-    assert found["DIAGNOSIS//ICD//4280"] == (None, None)
+    assert found["DIAGNOSIS//OTHER//4280"] == (None, None)
     assert found["PROCEDURE//ICD9PROC//3961"] == (None, ["ICD9Proc/39.61"])
     title, parents = found["MEDICATION//ATC//B01A"]
     assert parents == ["ATC/B01A"]

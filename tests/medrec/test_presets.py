@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from medrec import plugins, presets
 from medrec.datasets._base import Dataset
 from medrec.errors import ConfigError
+from medrec.knowledge.options import KnowledgeOptions
 from medrec.records import CohortOptions
 
 SPLIT = {"split": "sequential", "fractions": (2 / 3, 1 / 6, 1 / 6)}
@@ -21,6 +22,7 @@ LINEAGE = {
 }
 FILTERS = {"min_prescribed_visits": 2, "top_diagnoses": 2000, "top_medications": 300}
 SAFEDRUG = {**LINEAGE, **FILTERS, "drugs_with_structure": True}
+BH3 = {**LINEAGE, "drugs_with_structure": True}
 CHANGED: dict[tuple[str, str], dict[str, Any]] = {
     ("safedrug", "mimic3"): SAFEDRUG,
     ("safedrug", "mimic4"): SAFEDRUG,
@@ -38,8 +40,8 @@ CHANGED: dict[tuple[str, str], dict[str, Any]] = {
         "drug_code": "gtc",
         "cancelled": "kept",
     },
-    ("bh3", "mimic3"): LINEAGE,
-    ("bh3", "mimic4"): {**LINEAGE, "code_version": "dropped"},
+    ("bh3", "mimic3"): BH3,
+    ("bh3", "mimic4"): {**BH3, "code_version": "dropped"},
 }
 DATASETS = plugins.names("medrec.datasets")
 PAIRS = [(preset, dataset) for preset in presets.NAMES for dataset in DATASETS]
@@ -109,4 +111,17 @@ def test_published_counts_name_their_source(preset, dataset):
 
 
 def test_the_published_name_says_what_it_does():
-    assert presets.SIDE_EFFECTS == "rarest40"
+    assert presets.KNOWLEDGE == {"interactions": "twosides", "side_effects": "rarest40"}
+
+
+@pytest.mark.parametrize("preset", presets.NAMES)
+def test_a_preset_says_what_interacts(preset):
+    made = KnowledgeOptions(preset=preset)
+    assert (made.interactions, made.side_effects) == ("twosides", "rarest40")
+    assert KnowledgeOptions(**made.model_dump(mode="json")) == made
+    given = KnowledgeOptions(preset=preset, interactions="embedded", side_effects="all")
+    assert (given.interactions, given.side_effects) == ("embedded", "all")
+    plain = KnowledgeOptions()
+    rest = {"preset", "interactions"}
+    assert made.model_dump(exclude=rest) == plain.model_dump(exclude=rest)
+    assert plain.interactions == "embedded"

@@ -9,6 +9,7 @@ from medrec.knowledge.bundle import open_bundle
 from medrec.knowledge.options import KnowledgeOptions
 from sweeps.errors import StoreError, StudyError
 from sweeps.knowledge import command
+from tests.medrec.card.reading import described
 from tests.medrec.knowledge.test_icd import DX, write
 from tests.medrec.small import saved, small_cohort
 
@@ -57,6 +58,20 @@ def test_flags_are_the_options_and_sources_are_read(cohort, tmp_path):
     assert bundle.ancestors("diagnoses/9:V5861")
     assert "tree of ICD-9 diagnoses" not in text
     assert "tree of ICD-9 procedures" in text
+
+
+def test_a_cohort_of_a_preset_gets_the_published_interactions(tmp_path):
+    path = saved(tmp_path / "cohort", described(options={"preset": "safedrug"})).path
+    with pytest.raises(KnowledgeError, match=r"drug-atc\.csv is needed"):
+        run(path, tmp_path / "none")
+    write(tmp_path / "tables/drug-DDI-TOP40.csv", "STITCH 1,STITCH 2\nCID1,CID2\n")
+    write(tmp_path / "tables/drug-atc.csv", "CID1,C03CA01\nCID2,B01AA03\n")
+    run(path, tmp_path / "published", "--sources", str(tmp_path / "tables"))
+    bundle = open_bundle(tmp_path / "published")
+    assert (bundle.options["preset"], bundle.options["interactions"]) == ("safedrug", "twosides")
+    assert set(bundle.interactions) == {("B01A", "C03C")}
+    run(path, tmp_path / "own", "--interactions", "embedded")
+    assert open_bundle(tmp_path / "own").options["interactions"] == "embedded"
 
 
 def test_the_same_again_is_no_overwriting_and_another_is_refused(cohort, tmp_path):

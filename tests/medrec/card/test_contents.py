@@ -104,7 +104,20 @@ def test_not_mapped_lists_the_thirty_of_most_rows():
     assert found[0] == ["drug 38", "29"]  # of equal ones the earlier name
     assert "names: 40 entries, 780 rows; the first 30" in text
     assert "NDC" not in text
-    assert "Names with few rows are left out" in text
+    assert "Free text of fewer than ten rows is left out of the record" in text
+    assert "codes are listed, those of 1 to 4 rows without their number" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_codes_of_few_rows_are_listed_without_their_number():
+    codes = {"Z9999": 1, "4019": 5, "E8889": 4, "I10": 1234, "V707": 2}
+    text = pages(described(unmapped={"ICD-9 diagnoses without an ICD-10 code": codes}))
+    found = rows(text["card.md"], "Not mapped")[1:]
+    assert found == [
+        ["I10", "1,234"], ["4019", "5"], ["E8889", "<5"], ["V707", "<5"], ["Z9999", "<5"],
+    ]  # fmt: skip
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", text["card.html"].split("Not mapped")[-1])
+    assert not {"1", "2", "4"} & set(cells)
 
 
 @pytest.mark.parametrize(
@@ -154,17 +167,50 @@ def test_demographics_with_few_patients_masked():
     del counted["unknown"]  # a group and an age; the latter is looked at below
     for name, (patients, visits) in counted.items():
         if patients < 5:
-            assert found[name] == ["<5", "\u2013", "\u2013"]
+            assert found[name] == MASKED
         else:
             assert found[name] == [
                 str(patients), f"{100 * patients / 24:.1f}%", str(visits),
             ]  # fmt: skip
     assert counted["90+"][0] < 5 <= counted["50-54"][0]
     table = rows(pages(cohort)["card.md"], "Demographics")
+    # Of the groups one is masked, so that 24 - 23 would tell it; of the ages several are.
+    assert sum(n < 5 for name, (n, _) in counted.items() if name[0].isdigit()) > 1
     assert [row[1:] for row in table if row[0] == "unknown"] == [
-        ["23", "95.8%", "58"], ["8", "33.3%", "20"],
+        HIDDEN, ["8", "33.3%", "20"],
     ]  # fmt: skip
     assert "20-24" not in found  # no visit at all
+
+
+MASKED, HIDDEN = ["<5", "\u2013", "\u2013"], ["\u2013"] * 3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([1, 9, 14], [MASKED, HIDDEN, ["14", "58.3%"]]),  # the next smallest, not the next row
+        ([1, 14, 9], [MASKED, ["14", "58.3%"], HIDDEN]),
+        ([14, 9, 1], [["14", "58.3%"], HIDDEN, MASKED]),
+        ([4, 3, 17], [MASKED, MASKED, ["17", "70.8%"]]),  # two hide each other already
+        ([5, 5, 14], [["5", "20.8%"], ["5", "20.8%"], ["14", "58.3%"]]),
+        ([4, 0, 20], [MASKED, HIDDEN]),  # who has no patient has no row
+        ([0, 0, 24], [["24", "100.0%"]]),
+        ([4, 10, 10], [MASKED, HIDDEN, ["10", "41.7%"]]),
+    ],
+)
+@pytest.mark.usefixtures("undrawn")
+def test_one_masked_row_hides_the_next_smallest(sizes, expected):
+    names = ("asian", "black", "white")
+    group = np.repeat(np.arange(3), sizes).astype(np.int8)
+    cohort = replace(small_cohort(), group=group, groups=names)
+    text = pages(cohort)
+    found = [row for row in rows(text["card.md"], "Demographics") if row[0] in names]
+    assert [row[0] for row in found] == [n for n, size in zip(names, sizes, strict=True) if size]
+    visits = {n: int(VISITS[group == i].sum()) for i, n in enumerate(names)}
+    assert [row[1:] for row in found] == [
+        cells if len(cells) == 3 else [*cells, str(visits[name])]
+        for (name, *_), cells in zip(found, expected, strict=True)
+    ]
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -5,7 +5,7 @@
     person 002-2   stays 700 (units 21, 22) and 701 (units 23, 24) of one year
     person 003-3   stay 600 (2014): unit 31, over 89
 
-HICL 5 is furosemide in two rows and Lasix in one; HICL 6 never has a name.
+HICL 5 is furosemide in two rows and a name that nobody knows in one; HICL 6 never has a name.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ drughiclseqno,gtc
 1,11,100,No,FUROSEMIDE 40 MG PO TABS,5,37
 2,11,1440,No,WARFARIN SODIUM 5 MG PO TABS,2812,0
 3,12,-30,No,,5,37
-4,13,1439,No,Lasix 20 mg,5,37
+4,13,1439,No,Xyzzyx 20 mg,5,37
 5,13,0,No,,6,38
 6,21,0,Yes,HEPARIN SODIUM,7,38
 7,21,0,No,,0,0

@@ -56,7 +56,7 @@ def test_worked_example(tmp_path):
         ["B01A"],
         *([], ["C03C"]),
         *([], ["B01A"]),
-        ["C03C"],  # Lasix: not known itself, but other rows of its HICL say furosemide
+        ["C03C"],  # Xyzzyx: not known itself, but other rows of its HICL say furosemide
         *(["C03C"], ["B01A", "C03C"]),
     ]
     assert cohort.vocabulary["procedures"] == ()
@@ -87,6 +87,13 @@ def test_counts_of_the_worked_example(tmp_path):
         "diagnosis rows of ICD-10, left out": 1,
         "diagnosis rows malformed": 1,
         "diagnosis rows without a code": 1,
+    }
+    known = TABLES["medication"].replace("Xyzzyx", "Lasix")
+    known = known.replace("1,11,100,No,FUROSEMIDE 40 MG PO TABS", "1,11,100,No,Heparin")
+    again = eicu.load(write_source(tmp_path / "known", medication=known), EicuOptions())
+    assert again.mapped == records.mapped | {
+        "medication rows classified by name": 6,  # Lasix is a name of its own
+        "medication rows classified by the name of another row of its HICL": 1,
     }
     assert not any(records.unmapped.values())  # what few rows have may be a patient's own
     visits = records.visits.loc[records.visits["visit"].isin(records.prescribed), "visit"]

@@ -1,5 +1,6 @@
 """Reading MEDS: visits as spans, codes by patterns, what is dropped, and bad data of each kind."""
 
+import shutil
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -120,6 +121,7 @@ def test_what_is_counted(small):
     assert provenance.unmapped["medications"][furosemide] == rows.count(furosemide)
     assert not sum(provenance.dropped.values())
     assert set(provenance.inputs) == {
+        "metadata/subject_splits.parquet",
         "data/train/0.parquet", "data/train/1.parquet", "data/tuning/0.parquet",
         "data/held_out/0.parquet",
     }  # fmt: skip
@@ -128,9 +130,10 @@ def test_what_is_counted(small):
 def test_neither_batches_nor_files_nor_the_order_of_rows_change_the_cohort(
     small, tmp_path, monkeypatch
 ):
-    expected = prepare("meds", small, MedsOptions())
+    drawn = MedsOptions(splits="drawn")  # the copies have no metadata
+    expected = prepare("meds", small, drawn)
     monkeypatch.setattr(_meds_events, "_BATCH", 7)
-    in_batches = prepare("meds", small, MedsOptions())
+    in_batches = prepare("meds", small, drawn)
     assert in_batches.fingerprint == expected.fingerprint
     assert in_batches.provenance.mapped == expected.provenance.mapped
     monkeypatch.undo()
@@ -138,7 +141,7 @@ def test_neither_batches_nor_files_nor_the_order_of_rows_change_the_cohort(
     table = pa.concat_tables([pq.read_table(path) for path in paths])
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
     write_table(tmp_path / "one", shuffled, "deep/er/all", row_group_size=50)
-    assert prepare("meds", tmp_path / "one", MedsOptions()).fingerprint == expected.fingerprint
+    assert prepare("meds", tmp_path / "one", drawn).fingerprint == expected.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -160,8 +163,32 @@ def test_types_that_lose_nothing_are_taken(small, tmp_path, column, kind):
         table = table.set_column(place, column, table[column].cast(kind))
         shard = path.relative_to(small / "data").with_suffix("").as_posix()
         write_table(tmp_path, table, shard)
-    expected = prepare("meds", small, MedsOptions())
-    assert prepare("meds", tmp_path, MedsOptions()).fingerprint == expected.fingerprint
+    drawn = MedsOptions(splits="drawn")  # the copy has no metadata
+    expected = prepare("meds", small, drawn)
+    assert prepare("meds", tmp_path, drawn).fingerprint == expected.fingerprint
+
+
+def test_the_given_split_is_taken(small):
+    given = pq.read_table(small / "metadata" / "subject_splits.parquet").to_pydict()
+    of = dict(zip(given["subject_id"], given["split"], strict=True))
+    cohort = prepare("meds", small, MedsOptions())
+    names = [("train", "tuning", "held_out")[part] for part in cohort.split]
+    assert names == [of[subject] for subject in sorted(of)][: len(names)]
+    drawn = prepare("meds", small, MedsOptions(splits="drawn"))
+    assert drawn.split.tolist() != cohort.split.tolist()
+
+
+def test_a_subject_without_a_given_split_is_an_error(small, tmp_path):
+    shutil.copytree(small, tmp_path / "copy")
+    path = tmp_path / "copy" / "metadata" / "subject_splits.parquet"
+    table = pq.read_table(path)
+    path.unlink()
+    pq.write_table(table.slice(1), path)
+    with pytest.raises(InputError, match=r"for every subject, but 1 have none.*splits: drawn"):
+        prepare("meds", tmp_path / "copy", MedsOptions())
+    path.write_bytes(b"no parquet")
+    with pytest.raises(InputError, match=r"subject_splits\.parquet must be a table"):
+        prepare("meds", tmp_path / "copy", MedsOptions())
 
 
 def test_a_visit_lasts_to_the_next_admission(tmp_path):

@@ -23,7 +23,7 @@ from medrec.datasets.eicu import EicuOptions, icd_versions
 from medrec.datasets.mimic3 import Mimic3Options
 from medrec.datasets.mimic4 import Mimic4Options
 from medrec.knowledge.ddi import load_twosides
-from medrec.presets import SIDE_EFFECTS
+from medrec.presets import KNOWLEDGE
 from tests.medrec.datasets import eicu_files, mimic3_files
 from tests.medrec.datasets.mimic3_files import codes_of
 from tests.medrec.datasets.mimic4_files import write_csv
@@ -233,10 +233,11 @@ def test_t6_codes_of_two_versions_collide_without_the_version(mimic4):
     published = diagnoses(mimic4, code_version="dropped")
     assert (published[0], published[2]) == (["E871"], ["E871", "I5023"])
     assert codes.split(published[0][0]) == ("", "E871")  # nobody can tell them apart any more
-    preset = {"preset": "bh3", "require": ("medications",), "fractions": (0.34, 0.33, 0.33)}
-    assert prepare(
-        "mimic4", mimic4, Mimic4Options(**preset)
-    ).vocabulary["diagnoses"] == ("E871", "I5023", "V707")  # fmt: skip
+    # With the preset's `drugs_with_structure` two patients with insulin alone would be left out.
+    preset = {"preset": "bh3", "drugs_with_structure": False}
+    assert sorted(diagnoses(mimic4, **preset)) == sorted(published)  # visits in another order
+    mapped = diagnoses(mimic4, code_version="dropped", icd="map-to-9")
+    assert (mapped[0], mapped[2]) == (["2761"], ["42823", "E871"])
 
 
 def by_first_letter(code: str) -> str:
@@ -289,8 +290,8 @@ def test_t7_the_rarest_side_effects_are_not_the_most_frequent(tmp_path):
         "CID000000004,A10BA02\nCID000000005,N02BA01\n"
     )
     always, frequent, rarest = ("A10B", "N02B"), ("B01A", "C03C"), ("C03C", "J01M")
-    assert SIDE_EFFECTS == "rarest40"
-    assert load_twosides(path, drugs, SIDE_EFFECTS).pairs == (always, rarest)
+    assert KNOWLEDGE["side_effects"] == "rarest40"
+    assert load_twosides(path, drugs, KNOWLEDGE["side_effects"]).pairs == (always, rarest)
     assert load_twosides(path, drugs, "most_frequent40").pairs == (always, frequent)
     assert load_twosides(path, drugs, "all").pairs == (always, frequent, rarest)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from medrec.cohort import KINDS
 from medrec.errors import KnowledgeError
@@ -16,7 +17,7 @@ from medrec.knowledge.semmeddb import KINDMED_RELATIONS
 from tests.medrec.knowledge.bundles import OPTIONS, built, changed, small_bundle
 from tests.medrec.knowledge.relation_files import MRCONSO, MRREL, MRSTY, PREDICATION
 from tests.medrec.knowledge.test_ddi import RAGGED, twosides_rows, write_twosides
-from tests.medrec.knowledge.test_icd import DX, SG, write
+from tests.medrec.knowledge.test_icd import DX, ORDER, SG, TABULAR, write
 from tests.medrec.small import VOCABULARY, small_cohort, to_codes
 from tests.shared_data import shared_data
 
@@ -24,6 +25,7 @@ MEDICATIONS = VOCABULARY["medications"]
 EVERY_GAP = {
     *(f"{what} of ICD-9 {kind}" for what in ("tree", "CCS", "GEM")
       for kind in ("diagnoses", "procedures")),
+    *(f"GEM of ICD-10 {kind}" for kind in ("diagnoses", "procedures")),
     "indications (MEDI_01212013_HPS.csv)",
 }  # fmt: skip
 REDUCED = "STITCH 1,STITCH 2\nCID000000001,CID000000002\nCID000000001,CID000000003\n"
@@ -84,9 +86,8 @@ def test_coverage_says_which_source_knows_which_codes():
         ("Interactions, embedded", "medications"): (10, 10),
         ("Structures, embedded", "medications"): (9, 10),  # A10A has none
         ("ATC levels 1 to 3, embedded", "medications"): (10, 10),
-        ("knowledge graph", "diagnoses"): (0, 12),
-        ("knowledge graph", "procedures"): (0, 6),
-        ("knowledge graph", "medications"): (10, 10),
+        ("graph: has_parent", "medications"): (10, 10),
+        ("graph: interacts", "medications"): (10, 10),
     }
 
 
@@ -130,11 +131,80 @@ def test_a_source_that_is_there_is_no_longer_missing(sources):
     assert list(origins["ICD-9-CM diagnoses"].inputs) == ["CMS32_DESC_LONG_DX.txt"]
 
 
+def test_coverage_of_a_version_is_of_its_codes_alone(sources):
+    """Of 12 diagnoses 3 are of ICD-10, of 6 procedures 1: the trees of ICD-9 are of the rest."""
+    write(sources / "icd10cmtoicd9gem.csv", "icd10cm,icd9cm,flags\nI509,4280,00000\n")
+    write(sources / "icd9toicd10cmgem.csv", "icd9cm,icd10cm,flags\n4280,I509,00000\n")
+    cohort = changed(
+        diagnoses=("10:E119", "10:I10", "10:I509", *VOCABULARY["diagnoses"][3:]),
+        procedures=("10:0BH17EZ", *VOCABULARY["procedures"][1:]),
+    )
+    bundle, _ = built(sources, cohort)
+    found = {(each.source, each.kind): each for each in bundle.coverage}
+    counted = {key: (each.codes, each.of) for key, each in found.items()}
+    assert counted["ICD-9-CM diagnoses", "diagnoses"] == (2, 9)  # 4280 and V5861
+    assert counted["ICD-9-CM procedures", "procedures"] == (1, 5)  # 3961
+    gem = "General Equivalence Mappings of ICD-{} diagnoses to ICD-{}"
+    assert counted[gem.format(9, 10), "diagnoses"] == (1, 9)
+    assert counted[gem.format(10, 9), "diagnoses"] == (1, 3)
+    assert counted["graph: equivalent", "diagnoses"] == (2, 12)
+    assert counted["graph: has_parent", "diagnoses"][1] == 12  # a graph is of all codes
+    # 12 diagnoses, each by its uses: two of nine
+    uses = np.bincount(cohort.codes["diagnoses"].values, minlength=12)
+    known = [cohort.vocabulary["diagnoses"].index(code) for code in ("9:4280", "9:V5861")]
+    share = uses[known].sum() / uses[3:].sum()
+    assert found["ICD-9-CM diagnoses", "diagnoses"].uses == pytest.approx(share)
+
+
 def test_a_retired_code_hangs_below_its_category(sources):
     cohort = changed(diagnoses=("9:42899", *VOCABULARY["diagnoses"][1:]))
     bundle, _ = built(sources, cohort)
     assert bundle.ancestors("diagnoses/9:42899")[:2] == ("diagnoses/9:428", "diagnoses/9:420-429")
     assert "diagnoses/9:42823" not in bundle.nodes  # only codes of the cohort
+
+
+def test_every_equivalent_is_an_edge(tmp_path):
+    """The graph keeps all alternatives; only the mapping of a cohort must choose one."""
+    text = "icd10cm,icd9cm,flags\n" + "".join(f"I10,401{i},10000\n" for i in (0, 1, 9))
+    write(tmp_path / "icd10cmtoicd9gem.csv", text)
+    cohort = changed(diagnoses=("10:I10", *VOCABULARY["diagnoses"][1:]))
+    graph = built(tmp_path, cohort)[0].relations
+    assert rows(graph, "equivalent") == {
+        ("diagnoses/10:I10", "equivalent", f"diagnoses/9:401{i}") for i in (0, 1, 9)
+    }
+
+
+MEDI = "RXCUI_IN,DRUG_DESC,ICD9,POSSIBLE_LABEL_USE\n1,Furosemide,428.0,1\n"
+LABELS = "rxnorm_id\trxnorm_name\tdisease_mesh_name\n2\tWarfarin\tHeart Failures\n"
+FUROSEMIDE, WARFARIN = "medications/C03C", "medications/B01A"
+
+
+def test_indications_reach_codes_of_icd10(tmp_path):
+    """MEDI names 428.0 only, LabeledIn a disease that only the tree of ICD-10 has as a title."""
+    write(tmp_path / "MEDI_1.csv", MEDI)
+    write(tmp_path / "icd9toicd10cmgem.csv", "icd9cm,icd10cm,flags\n4280,I509,00000\n")
+    cohort = changed(diagnoses=("10:I50", "10:I509", *VOCABULARY["diagnoses"][2:]))
+    bundle, missing = built(tmp_path, cohort)
+    assert rows(bundle.relations, "indicated_for") == {
+        (FUROSEMIDE, "indicated_for", "diagnoses/9:4280"),
+        (FUROSEMIDE, "indicated_for", "diagnoses/10:I509"),
+    }
+    assert "indications (MEDI_01212013_HPS.csv)" not in missing
+    write(tmp_path / "icd10cm_order_2021.txt", ORDER)
+    write(tmp_path / "icd10cm_tabular_2026.xml", TABULAR)
+    write(tmp_path / "labeledin.tsv", LABELS)
+    for titles_of_9 in (False, True):  # matched in both trees where both are there
+        if titles_of_9:
+            write(tmp_path / "CMS32_DESC_LONG_DX.txt", "4280  Heart failure\n")
+        bundle, _ = built(tmp_path, cohort)
+        both = {"10:I50", *({"9:4280", "10:I509"} if titles_of_9 else ())}
+        assert rows(bundle.relations, "indicated_for") == {
+            *((FUROSEMIDE, "indicated_for", f"diagnoses/{c}") for c in ("9:4280", "10:I509")),
+            *((WARFARIN, "indicated_for", f"diagnoses/{c}") for c in both),
+        }
+        covered = {(each.source, each.kind): each.codes for each in bundle.coverage}
+        assert covered["graph: indicated_for", "medications"] == 2
+        assert covered["graph: indicated_for", "diagnoses"] == 3
 
 
 @pytest.mark.parametrize(
@@ -245,7 +315,12 @@ def test_umls(licensed, known):
     }
     found = {(each.source, each.kind): each.codes for each in bundle.coverage}
     assert found["UMLS concepts of codes (MRCONSO)", "procedures"] == 2
-    assert found["knowledge graph", "diagnoses"] == 2
+    rows_of_graph = {key: n for key, n in found.items() if key[0].startswith("graph: ")}
+    assert rows_of_graph == {
+        ("graph: co_occur", "diagnoses"): 2,
+        ("graph: co_occur", "procedures"): 2,
+        ("graph: co_occur", "medications"): 1,  # other relations are of concepts, not of codes
+    }
     licences = {origin.licence for origin in bundle.origins}
     assert "UMLS Metathesaurus License (NLM): your own copy, not to be passed on" in licences
     assert not {"umls", "semmeddb"} & set(bundle.options)  # no paths of the user's
@@ -290,14 +365,17 @@ def test_graphs_are_joined(licensed, known):
 @pytest.mark.parametrize(
     ("graph", "left_out", "message"),
     [
-        ("umls", "umls", r"give the folder of your MRCONSO\.RRF with `umls`"),
-        ("kindmed", "umls", r"give the folder of your MRCONSO\.RRF with `umls`"),
-        ("semmeddb", "semmeddb", r"PREDICATION csv with `semmeddb`"),
+        ("umls", "umls", r"graph umls needs `umls`, the folder of MRCONSO\.RRF"),
+        ("kindmed", "umls", r"graph kindmed needs `umls`, the folder of MRCONSO\.RRF"),
+        ("semmeddb", "semmeddb", r"graph semmeddb needs `semmeddb`, the PREDICATION csv"),
+        ("kindmed", "semmeddb", r"graph kindmed needs `semmeddb`, the PREDICATION csv"),
+        ("open", None, r"umls and semmeddb are read for graph umls, semmeddb or kindmed only"),
     ],
 )
 def test_a_licensed_graph_needs_the_users_copy(licensed, known, graph, left_out, message):
-    with pytest.raises(KnowledgeError, match=message):
-        built(None, known, graph=(graph,), **(licensed | {left_out: None}))
+    given = {name: path for name, path in licensed.items() if name != left_out}
+    with pytest.raises(ValidationError, match=message):
+        built(None, known, graph=(graph,), **given)
 
 
 def test_a_table_that_the_licensed_copy_lacks_is_named(licensed, known):
@@ -332,7 +410,8 @@ def test_the_codes_of_the_demo_and_the_open_tables(tmp_path):
     assert missing == ("indications (MEDI_01212013_HPS.csv)",)
     found = {(each.source, each.kind): each for each in bundle.coverage}
     for kind in ("diagnoses", "procedures"):
-        assert found["knowledge graph", kind].codes > 0.99 * found["knowledge graph", kind].of
+        parents = found["graph: has_parent", kind]
+        assert parents.codes > 0.99 * parents.of
         nodes = [f"{kind}/{code}" for code in cohort.vocabulary[kind]]
         assert sum(bool(bundle.ancestors(node)) for node in nodes) > 0.99 * len(nodes)
     titles = dict(zip(bundle.nodes, bundle.titles, strict=True))

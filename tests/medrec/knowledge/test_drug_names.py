@@ -192,8 +192,22 @@ def test_overrides_stand_above_the_tables_of_users(folder):
     write_csv(folder / "a" / "ingredient_atc5_2020.csv", text, packed=True)
     names = load_drug_names([folder], "systemic")
     assert names.find("heparin") == Match("override", ("B01A",))
-    assert names.find("furosemide") == Match("name", ("V10A",))  # theirs, before drugs.csv
-    assert names.find("furosemide sodium") == Match("name", ("V10A",))
+    assert names.find("abacine") == Match("name", ("C03C",))  # only they know it
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("systemic", "C03C"), ("listed", "V10A"), ("all", "V10A")]
+)
+def test_the_embedded_names_stand_above_those_of_users_under_the_systemic_rule(
+    folder, rule, expected
+):
+    """Embedded: C03C alone. Users' tables have every class, of which the other rules want more."""
+    text = INGREDIENTS + "9,IN,furosemide,V10AA01\n"
+    write_csv(folder / "a" / "ingredient_atc5_2020.csv", text, packed=True)
+    names = load_drug_names([folder], rule)
+    for name in ("furosemide", "furosemide sodium", "FUROSEMIDE 40 MG TAB"):
+        assert names.find(name) == Match("name", (expected,))
+    assert names.of_ingredient("9", "furosemide") == ("V10A",)  # a number is theirs alone
 
 
 def test_the_origin_names_what_was_read(folder):

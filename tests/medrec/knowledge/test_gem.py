@@ -95,6 +95,65 @@ def test_back_to_icd9(tmp_path):
     assert gem.map("10:A021") == ("9:0031", "9:99591")
 
 
+HYPERTENSION = """icd10cm,icd9cm,flags
+I10,4019,10000
+I10,4011,10000
+I10,4010,10000
+I11,4029,00000
+I11,4020,10000
+I12,4030,10111
+I12,4039,10111
+I12,585,10112
+I13,404,10000
+"""
+TITLES = {
+    "9:4010": "Malignant essential hypertension",
+    "9:4011": "Benign essential hypertension",
+    "9:4019": "Unspecified essential hypertension",
+    "9:4020": "Unspecified hypertensive heart disease, unspecified",
+    "9:4029": "Hypertensive heart disease with heart failure",
+    "9:4030": "Malignant kidney disease",
+    "9:4039": "Kidney disease NOS",
+}
+
+
+def test_of_alternatives_the_title_that_says_least(tmp_path):
+    write(tmp_path / "icd10cmtoicd9gem.csv", HYPERTENSION)
+    first = load_gem("diagnoses", "10", tmp_path)
+    assert first.map("10:I10") == ("9:4010",)  # malignant, as it stands first in the alphabet
+    assert first.map("10:I12") == ("9:4030", "9:585")
+    titled = load_gem("diagnoses", "10", tmp_path, titles=TITLES)
+    assert titled.targets == {
+        "10:I10": ("9:4019",),
+        "10:I11": ("9:4029",),  # exact before approximate, whatever the titles say
+        "10:I12": ("9:4039", "9:585"),  # in a list of a combination
+        "10:I13": ("9:404",),
+    }
+    assert first.ambiguous == titled.ambiguous == {"10:I10", "10:I12"}
+    assert first.origin.fingerprint != titled.origin.fingerprint
+    every = load_gem("diagnoses", "10", tmp_path, rule="all", titles=TITLES)
+    assert every.map("10:I10") == ("9:4010", "9:4011", "9:4019")
+    assert every.ambiguous == set()
+
+
+@pytest.mark.parametrize(
+    ("titles", "expected"),
+    [
+        (("Aa, unspecified", "Bb", "Cc NOS, unspecified, of some length"), "4019"),  # two words
+        (("Aaaa NOS", "Bb NOS", "Cc nostrils"), "4011"),  # of equals the shortest
+        (("Aa UNSPECIFIED", "Bb", "C"), "4010"),
+        (("Aaaa", "Not otherwise specified, at length", "C"), "4011"),
+        (("Aaa", "Bbb", "Ccc"), "4010"),  # of equals the alphabetically first
+        (("Bbbb", "Aaa", "Cc"), "4019"),
+    ],
+)
+def test_the_order_of_titles(tmp_path, titles, expected):
+    write(tmp_path / "icd10cmtoicd9gem.csv", HYPERTENSION)
+    named = dict(zip(("9:4010", "9:4011", "9:4019"), titles, strict=True))
+    found = load_gem("diagnoses", "10", tmp_path, titles=named)
+    assert found.map("10:I10") == (f"9:{expected}",)
+
+
 def test_procedures_are_read_backwards_where_only_one_direction_is_there(tmp_path):
     write(tmp_path / "icd_pcs_9_to_10_gem.csv", PROCEDURES)
     gem = load_gem("procedures", "10", tmp_path)

@@ -130,7 +130,7 @@ def test_says_what_is_missing_where_it_looked_and_which_option_names_it(tmp_path
         load_mapping(places)
     for part in ("RXCUI to ATC", *map(str, places), "`rxcui_atc`", "`drug_names: true`"):
         assert part in str(raised.value)
-    with pytest.raises(KnowledgeError, match=r"NDC to RXCUI.*none is in the folders of knowledge"):
+    with pytest.raises(KnowledgeError, match=r"NDC to RXCUI.*below the folders of knowledge"):
         load_mapping([])
 
 
@@ -138,7 +138,10 @@ def test_tables_that_are_not_required_may_be_missing(tmp_path):
     write_csv(tmp_path / "ndc_rxcui.csv", NDC)
     mapping = load_mapping([tmp_path], required=False)
     assert mapping.of("11111111111") == ()
-    assert set(mapping.inputs) == {"ndc_rxcui.csv"}
+    assert mapping.inputs == {}  # what is not used is not said to be
+    path = str(tmp_path / "ndc_rxcui.csv")
+    with pytest.raises(KnowledgeError, match="`ndc_rxcui` is of no use without `rxcui_atc`"):
+        load_mapping([], ndc_rxcui=path, required=False)
     with pytest.raises(KnowledgeError, match="`rxcui_atc` must name a file"):
         load_mapping([tmp_path], rxcui_atc="nowhere.csv", required=False)
 
