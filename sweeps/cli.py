@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _err.print("Interrupted. What was finished is kept: run the same command again to go on.")
+        _err.print("Interrupted. Run the same command again to go on: what was finished is kept.")
         sys.exit(130)
     except (MedrecError, SweepError) as error:
         _err.print(f"medsweep: {error}", style="red", markup=False)
