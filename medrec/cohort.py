@@ -14,7 +14,6 @@ source is kept: a patient is a row number.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +26,7 @@ from jaxtyping import Float32, Int, Int8, Int16, Int64
 
 from medrec import splits
 from medrec.errors import CohortError
+from medrec.storage import read_arrow, replacing, write_arrow
 
 SCHEMA = 2
 KINDS: tuple["Kind", ...] = ("diagnoses", "procedures", "medications")
@@ -165,22 +165,15 @@ class Cohort:
             folder: where to.
             pages: further files for people, text by file name.
         """
-        folder = folder.resolve()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as aside:
-            fresh = Path(aside) / "new"
+        with replacing(folder) as fresh:
             self._write(fresh)
             for name, text in (pages or {}).items():
                 (fresh / name).write_text(text, encoding="utf-8")
-            if folder.exists():
-                folder.rename(Path(aside) / "old")
-            fresh.rename(folder)
 
     def _write(self, folder: Path) -> None:
-        folder.mkdir()
         (folder / "vocabulary.json").write_text(_canonical(self.vocabulary) + "\n")
         patients = {name: getattr(self, name) for name in _PATIENT}
-        _write_arrow(folder / "patients.arrow", {"visits": self.visits, **patients})
+        write_arrow(folder / "patients.arrow", {"visits": self.visits, **patients})
         lists: dict[str, Any] = {
             kind: pa.ListArray.from_arrays(
                 pa.array(self.codes[kind].offsets, pa.int32()),
@@ -189,7 +182,7 @@ class Cohort:
             for kind in KINDS
         }
         visits = {name: getattr(self, name) for name in _VISIT}
-        _write_arrow(folder / "visits.arrow", {**visits, **lists})
+        write_arrow(folder / "visits.arrow", {**visits, **lists})
         description = {
             "schema": SCHEMA,
             "fingerprint": self.fingerprint,
@@ -294,15 +287,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CohortError(f"{path} is not valid JSON ({error}). Prepare it again.") from error
 
 
-def _write_arrow(path: Path, columns: dict[str, Any]) -> None:
-    table = pa.table(columns)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=max(1, len(table)))
-
-
 def _read_arrow(path: Path) -> dict[str, Any]:
     try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        return read_arrow(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise CohortError(f"{path} cannot be read ({error}). Prepare it again.") from error
-    return {name: batch.column(name) for name in batch.schema.names}

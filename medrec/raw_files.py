@@ -61,7 +61,7 @@ def find_table(folder: Path, name: str) -> Path:
 
 def optional_table(folder: Path, name: str) -> Path | None:
     """Returns as `find_table` does, or None if there is neither."""
-    with _readable(folder, InputError):
+    with readable(folder, InputError):
         files = sorted(path.name for path in folder.iterdir() if path.is_file())
     for wanted in (f"{name}.csv.gz", f"{name}.csv"):
         for file in files:
@@ -115,7 +115,7 @@ def read_blocks(
     Memory does not grow with the file. Arguments and errors are those of `read_table`; an error
     of a later line comes when its block is read.
     """
-    with _readable(path, error):
+    with readable(path, error):
         header = _header(path, error, delimiter, quote)
         headings = {
             name: _heading(path, header, wanted, error, delimiter)
@@ -143,8 +143,10 @@ def watched(observer: Callable[[Path, int], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _readable(path: Path, error: type[InputError]) -> Iterator[None]:
-    """Turns what the decompressor and the disk raise into one message."""
+def readable(
+    path: Path, error: type[InputError], remedy: str = "Check its permissions."
+) -> Iterator[None]:
+    """Turns what the decompressor and the disk raise about a file into an `error`."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
@@ -152,7 +154,7 @@ def _readable(path: Path, error: type[InputError]) -> Iterator[None]:
     except OSError as cause:
         if cause.errno is None:  # pyarrow's decompressor gives no system error number
             raise _damaged(path, error) from cause
-        raise error(f"{path} cannot be read: {cause.strerror}. Check its permissions.") from cause
+        raise error(f"{path} cannot be read: {cause.strerror}. {remedy}") from cause
 
 
 def _damaged(path: Path, error: type[InputError]) -> InputError:

@@ -13,8 +13,8 @@ from medrec.knowledge.build import build_bundle
 from medrec.knowledge.bundle import Bundle, open_bundle
 from medrec.knowledge.options import KnowledgeOptions
 from medrec.raw_files import watched
-from sweeps.errors import StoreError
 from sweeps.flags import chosen, flags
+from sweeps.overwriting import refuse_another, refuse_foreign
 from sweeps.study import parse
 
 
@@ -44,7 +44,7 @@ def command() -> click.Command:
 def _run(cohort: Path, out: Path, sources: Path | None, **given: Any) -> None:
     if sources is not None and not sources.is_dir():
         raise KnowledgeError(f"`--sources` must be a folder, but {sources} is none.")
-    _refuse_others(out)
+    refuse_foreign(out, "knowledge.json", "knowledge bundle")
     console = Console(highlight=False)
     with console.status("Building the knowledge bundle …") as status:
 
@@ -56,7 +56,7 @@ def _run(cohort: Path, out: Path, sources: Path | None, **given: Any) -> None:
         cache = out.resolve().parent / ".knowledge-cache"
         with watched(show):
             bundle, missing = build_bundle(opened, sources, options, cache)
-        _refuse_another(out, bundle)
+        refuse_another(out, bundle, open_bundle, "bundle")
         bundle.save(out)
     console.print(_table(bundle))
     if missing:
@@ -92,25 +92,3 @@ def _table(bundle: Bundle) -> Table:
     for each in bundle.coverage:
         table.add_row(each.source, each.kind, f"{each.codes:,} of {each.of:,}", f"{each.uses:.1%}")
     return table
-
-
-def _refuse_others(out: Path) -> None:
-    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if taken and not (out / "knowledge.json").is_file():
-        raise StoreError(
-            f"{out} is not empty and holds no knowledge bundle. Choose another --out, so that "
-            "nothing there is overwritten."
-        )
-
-
-def _refuse_another(out: Path, bundle: Bundle) -> None:
-    """Refuses to replace a sound bundle by another one: studies may rest on it."""
-    try:
-        stored = open_bundle(out)
-    except KnowledgeError:
-        return
-    if stored.fingerprint != bundle.fingerprint:
-        raise StoreError(
-            f"{out} holds another bundle ({stored.fingerprint[:12]}; this one is "
-            f"{bundle.fingerprint[:12]}). Choose another --out, or delete that folder first."
-        )

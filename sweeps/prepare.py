@@ -11,10 +11,9 @@ from medrec.card.pages import pages
 from medrec.cohort import Cohort, Provenance
 from medrec.datasets._base import Dataset
 from medrec.datasets._base import prepare as prepare_cohort
-from medrec.errors import CohortError
 from medrec.raw_files import watched
-from sweeps.errors import StoreError
 from sweeps.flags import chosen, flags
+from sweeps.overwriting import refuse_another, refuse_foreign
 from sweeps.study import parse
 
 
@@ -53,11 +52,7 @@ def _prepare(
     name: str, dataset: Dataset, source: Path | None, out: Path, given: dict[str, Any]
 ) -> None:
     options = parse(dataset.options, chosen(dataset.options, given), f"data prepare {name}")
-    if out.exists() and not (out / "cohort.json").is_file() and any(out.iterdir()):
-        raise StoreError(
-            f"{out} is not empty and holds no cohort. Choose another --out, so that nothing there "
-            "is overwritten."
-        )
+    refuse_foreign(out, "cohort.json", "cohort")
     console = Console(highlight=False)
     with console.status(f"Preparing {name} …") as status:
 
@@ -67,7 +62,7 @@ def _prepare(
         with watched(show):
             cohort: Cohort = prepare_cohort(name, source, options)
         status.update(f"Preparing {name} … writing")
-        _refuse_another(out, cohort)
+        refuse_another(out, cohort, Cohort.open, "cohort")
         cohort.save(out, pages(cohort))
     counts = cohort.counts()
     console.print(
@@ -90,16 +85,3 @@ def _left_out(source: Provenance) -> list[str]:
         if n and any(word in what for word in ("not ", "malformed", "without", "left out"))
     }
     return [f"{n:,} {what}" for what, n in {**lost, **unclear}.items()]
-
-
-def _refuse_another(out: Path, cohort: Cohort) -> None:
-    """Refuses to replace a sound cohort by another one: studies may rest on it."""
-    try:
-        stored = Cohort.open(out)
-    except CohortError:
-        return
-    if stored.fingerprint != cohort.fingerprint:
-        raise StoreError(
-            f"{out} holds another cohort ({stored.fingerprint[:12]}; this one is "
-            f"{cohort.fingerprint[:12]}). Choose another --out, or delete that folder first."
-        )

@@ -30,7 +30,7 @@ FORBIDDEN = {
 BLOCKS = 2
 LEVELS = {
     "errors": 0, "plugins": 0, "splits": 0, "spec": 0, "raw_table": 0, "raw_files": 0,
-    "codes": 0, "demographics": 0, "presets": 0,
+    "codes": 0, "demographics": 0, "presets": 0, "storage": 0,
     "cohort": 1, "records": 1, "datasets": 1, "knowledge": 1,
     "models": 3, "training": 4, "trial": 5,
 }  # fmt: skip

@@ -1,7 +1,6 @@
 """What a format for export is, and how its folder comes to be: whole or absent."""
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medrec.errors import InputError
+from medrec.storage import replacing
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,5 @@ def whole(out: Path, layout: Layout) -> Iterator[Path]:
             f"{out} is not empty and holds no earlier export of this format, or more than that. "
             "Choose another --out, so that nothing there is overwritten."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
-        fresh = Path(aside) / "new"
-        fresh.mkdir()
+    with replacing(out) as fresh:
         yield fresh
-        if out.exists():
-            out.rename(Path(aside) / "old")
-        fresh.rename(out)

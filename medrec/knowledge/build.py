@@ -45,10 +45,8 @@ def build_bundle(
         KnowledgeError: a source that was asked for is missing, or one is malformed.
     """
     sources = Sources(cohort, folder)
-    folders = [folder] if folder else []
-    names = load_drug_names(folders, cohort.provenance.options.get("atc_rule", "systemic"))
-    # A drug interacts in every class that it is listed in, whichever the cohort counts it in.
-    interactions = _interactions(sources, options, load_drug_names(folders, "all"))
+    names = load_drug_names(sources.folders, cohort.provenance.options.get("atc_rule", "systemic"))
+    interactions = _interactions(sources, options)
     structures = _structures(sources, options, names)
     trees = _trees(sources)
     graph = knowledge_graph(sources, options, Known(trees, interactions, names))
@@ -77,12 +75,12 @@ def build_bundle(
     return bundle, tuple(sources.missing)
 
 
-def _interactions(
-    sources: Sources, options: KnowledgeOptions, names: DrugNames
-) -> dict[tuple[str, str], str]:
+def _interactions(sources: Sources, options: KnowledgeOptions) -> dict[tuple[str, str], str]:
     if options.interactions == "embedded":
         found = ddi.load_pairs("embedded")
     elif options.interactions == "ndfrt":
+        # A drug interacts in every class that it is listed in, whichever the cohort counts it in.
+        names = load_drug_names(sources.folders, "all")
         found = ddi.load_ndfrt(sources.file("ndfrt"), names, options.severity)
     else:
         found = _twosides(sources, options)

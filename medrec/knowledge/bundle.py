@@ -17,7 +17,6 @@ import csv
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -34,6 +33,7 @@ from medrec.knowledge.coverage import Coverage
 from medrec.knowledge.origin import Origin
 from medrec.knowledge.relations import Relations
 from medrec.raw_table import digests
+from medrec.storage import read_arrow, replacing, write_arrow
 
 SCHEMA = 1
 _FILES = (
@@ -108,29 +108,22 @@ class Bundle:
 
     def save(self, folder: Path) -> None:
         """Writes the bundle aside, then renames it: whole or absent."""
-        folder = folder.resolve()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as aside:
-            fresh = Path(aside) / "new"
+        with replacing(folder) as fresh:
             self._write(fresh)
-            if folder.exists():
-                folder.rename(Path(aside) / "old")
-            fresh.rename(folder)
 
     def _write(self, folder: Path) -> None:
-        folder.mkdir()
         pairs = [[*pair, grade] for pair, grade in sorted(self.interactions.items())]
         _write_csv(folder / "interactions.csv", ["atc3_a", "atc3_b", "severity"], pairs)
         drugs = [[name, "", smiles] for name, found in self.structures.items() for smiles in found]
         _write_csv(folder / "structures.csv", ["atc3", "drug", "smiles"], sorted(drugs))
-        _write_arrow(
+        write_arrow(
             folder / "titles.arrow",
             {"node": list(self.nodes), "title": list(self.titles), "parent": self.parents},
         )
         triples = np.ascontiguousarray(self.relations.triples).reshape(-1)
         rows = pa.FixedSizeListArray.from_arrays(pa.array(triples, pa.int32()), 3)
-        _write_arrow(folder / "relations.arrow", {"triple": rows})
-        _write_arrow(folder / "nodes.arrow", {"node": list(self.relations.nodes)})
+        write_arrow(folder / "relations.arrow", {"triple": rows})
+        write_arrow(folder / "nodes.arrow", {"node": list(self.relations.nodes)})
         np.save(folder / "text.npy", np.ascontiguousarray(self.text), allow_pickle=False)
         description = {
             "schema": SCHEMA,
@@ -184,8 +177,8 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def _opened(folder: Path, description: dict[str, Any]) -> Bundle:
-    titles = _read_arrow(folder / "titles.arrow")
-    triples = _read_arrow(folder / "relations.arrow")["triple"].flatten()
+    titles = read_arrow(folder / "titles.arrow")
+    triples = read_arrow(folder / "relations.arrow")["triple"].flatten()
     structures: dict[str, tuple[str, ...]] = {}
     for name, _, smiles in _read_csv(folder / "structures.csv"):
         structures[name] = (*structures.get(name, ()), smiles)
@@ -199,7 +192,7 @@ def _opened(folder: Path, description: dict[str, Any]) -> Bundle:
         text=np.load(folder / "text.npy", mmap_mode="r", allow_pickle=False),
         relations=Relations(
             Origin(**description["graph"]),
-            tuple(_read_arrow(folder / "nodes.arrow")["node"].to_pylist()),
+            tuple(read_arrow(folder / "nodes.arrow")["node"].to_pylist()),
             tuple(description["relations"]),
             triples.to_numpy().reshape(-1, 3),
         ),
@@ -259,14 +252,3 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]])
 def _read_csv(path: Path) -> list[list[str]]:
     with path.open(newline="") as stream:
         return list(csv.reader(stream))[1:]
-
-
-def _write_arrow(path: Path, columns: dict[str, Any]) -> None:
-    batch = pa.record_batch(columns)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-
-
-def _read_arrow(path: Path) -> dict[str, Any]:
-    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    return {name: batch.column(name) for name in batch.schema.names}

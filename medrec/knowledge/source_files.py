@@ -3,14 +3,13 @@
 They are found by name in a folder or below it (upper or lower case, plain or gzip).
 """
 
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+from medrec import raw_files
 from medrec.errors import KnowledgeError, MissingSourceError
 from medrec.raw_table import Table, text
 
@@ -89,26 +88,9 @@ def reading(path: Path) -> Iterator[io.TextIOBase]:
         yield stream
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> AbstractContextManager[None]:
     """Turns what the decompressor and the disk raise about a file into a `KnowledgeError`."""
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
-        raise _damaged(path) from cause
-    except OSError as cause:
-        if cause.errno is None:  # pyarrow's decompressor gives no system error number
-            raise _damaged(path) from cause
-        raise KnowledgeError(
-            f"{path} cannot be read: {cause.strerror}. Check the path and its permissions."
-        ) from cause
-
-
-def _damaged(path: Path) -> KnowledgeError:
-    return KnowledgeError(
-        f"{path} is damaged or incomplete (its gzip data cannot be read to the end). "
-        "Download it again."
-    )
+    return raw_files.readable(path, KnowledgeError, "Check the path and its permissions.")
 
 
 def wrong_line(path: Path, line: int, rule: str, value: str) -> KnowledgeError:

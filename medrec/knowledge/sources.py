@@ -45,6 +45,11 @@ class Sources:
     coverage: list[Coverage] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folder, if there is one."""
+        return [self.folder] if self.folder else []
+
     def note(
         self, origin: Origin, kind: Kind, known: Collection[str], version: str | None = None
     ) -> None:

@@ -204,7 +204,7 @@ def test_an_interrupted_save_is_no_cohort(folder, monkeypatch):
     def fail(path, columns):
         raise OSError("disk full")
 
-    monkeypatch.setattr("medrec.cohort._write_arrow", fail)
+    monkeypatch.setattr("medrec.cohort.write_arrow", fail)
     with pytest.raises(OSError, match="disk full"):
         small_cohort().save(folder)
     with pytest.raises(OSError, match="disk full"):
