@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from medrec.cohort import Cohort, Kind
+from medrec.demographics import AGE_BINS, age_bin
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Batch:
         procedures: likewise.
         medications: what was prescribed, multi-hot, 0 in padding. The target; models may read
             it at earlier visits only.
+        gender: index into the cohort's genders.
+        group: index into the cohort's groups.
+        age: bin of the age at each visit (`medrec.demographics.AGE_BINS`); their number where it
+            is unknown, and in padding.
     """
 
     patients: Int64[Tensor, " patients"]
@@ -32,6 +37,9 @@ class Batch:
     diagnoses: Int64[Tensor, "patients visits diagnoses"]
     procedures: Int64[Tensor, "patients visits procedures"]
     medications: Float[Tensor, "patients visits drugs"]
+    gender: Int64[Tensor, " patients"]
+    group: Int64[Tensor, " patients"]
+    age: Int64[Tensor, "patients visits"]
 
     @property
     def previous(self) -> Float[Tensor, "patients visits drugs"]:
@@ -51,6 +59,11 @@ class ResidentCohort:
         ).to(device)
         self._diagnoses = _FlatCodes(cohort, "diagnoses", device)
         self._procedures = _FlatCodes(cohort, "procedures", device)
+        self._gender = torch.from_numpy(cohort.gender.astype(np.int64)).to(device)
+        self._group = torch.from_numpy(cohort.group.astype(np.int64)).to(device)
+        bins = age_bin(cohort.age)
+        known = np.where(bins < 0, len(AGE_BINS), bins)
+        self._age = torch.from_numpy(known).to(device)
 
     def gather(self, patients: Int64[Tensor, " patients"]) -> Batch:
         """Returns these patients' visits, padded to the longest history among them."""
@@ -64,6 +77,9 @@ class ResidentCohort:
             diagnoses=self._diagnoses.gather(rows, mask),
             procedures=self._procedures.gather(rows, mask),
             medications=(self.medications[rows] & mask[..., None]).float(),
+            gender=self._gender[patients],
+            group=self._group[patients],
+            age=torch.where(mask, self._age[rows], len(AGE_BINS)),
         )
 
 

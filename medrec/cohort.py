@@ -51,6 +51,19 @@ class Codes:
         """Number of codes of each visit."""
         return np.diff(self.offsets)
 
+    def take(self, rows: Int64[np.ndarray, " some"]) -> "Codes":
+        """Returns the codes of these visits, in this order.
+
+        Example:
+            >>> codes = Codes(np.array([0, 2, 3]), np.array([4, 7, 5]))
+            >>> codes.take(np.array([1, 0])).values.tolist()
+            [5, 4, 7]
+        """
+        counts = self.counts[rows]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(self.offsets.dtype)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
+        return Codes(offsets, self.values[np.repeat(self.offsets[rows], counts) + within])
+
     def multi_hot(self, size: int) -> np.ndarray:
         """Returns a bool matrix [visits, size], true where a visit has a code."""
         hot = np.zeros((len(self.offsets) - 1, size), dtype=bool)

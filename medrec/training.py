@@ -149,6 +149,10 @@ class _Loop:
     def run(self, report: Report) -> Progress:
         for row in self.progress.history:
             report(row)
+        if self.progress.epoch == 0:
+            torch.manual_seed(derived_seed(self.spec.seed, 3))
+            self.model.train()
+            self.model.pretrain()
         while self.progress.epoch < self.spec.training.epochs:
             self.progress = self._epoch()
             report(self.progress.history[-1])

@@ -1,8 +1,11 @@
-"""What a search-space file defines: SPACE, and ABLATIONS.
+"""What a search-space file defines: SPACE, ABLATIONS and, where needed, CONDITIONS.
 
 SPACE maps a dimension to its Optuna distribution. A dimension is a field of the model's settings
 (`ddi_target`) or of the training loop (`training.learning_rate`). Every default lies inside its
 range, so that a search can start from the published settings.
+
+CONDITIONS maps a dimension to the setting that it depends on and the values under which it
+matters. Elsewhere it is not searched, and keeps what the study or the model sets.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +19,7 @@ from optuna.distributions import (
 )
 
 Space = dict[str, BaseDistribution]
+Conditions = dict[str, tuple[str, tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
@@ -73,4 +77,12 @@ TRAINING: Space = {
     "training.learning_rate": logarithmic(1e-4, 1e-2),
     "training.batch_size": CategoricalDistribution([8, 16, 32, 64]),
     "training.weight_decay": FloatDistribution(0.0, 1e-3),
+}
+
+# Rules of the DDI loss (medrec.controllers) besides `none`, under which its settings mean nothing.
+CONTROLLERS = ("gamenet", "safedrug_paper", "safedrug_released", "molerec", "threshold")
+DDI_LOSS: Conditions = {
+    "ddi_target": ("controller", CONTROLLERS),
+    "ddi_gain": ("controller", CONTROLLERS),
+    "ddi_decay": ("controller", ("gamenet",)),
 }

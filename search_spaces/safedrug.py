@@ -2,7 +2,7 @@
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from search_spaces._base import TRAINING, Ablation, Space, logarithmic
+from search_spaces._base import DDI_LOSS, TRAINING, Ablation, Space, logarithmic
 
 SPACE: Space = {
     "dim": CategoricalDistribution([32, 64, 128]),
@@ -13,6 +13,8 @@ SPACE: Space = {
     "readout": CategoricalDistribution(["sum", "mean"]),
     **TRAINING,
 }
+
+CONDITIONS = {**DDI_LOSS, "readout": ("global_match", (True,))}
 
 ABLATIONS = {
     "no_ddi_loss": Ablation("without DDI loss", {"controller": "none"}),

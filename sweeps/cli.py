@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -217,10 +218,12 @@ def run(
         raise failed
 
 
-def _make_tables(out: Path, formats: tuple[str, ...]) -> None:
+def _make_tables(
+    out: Path, formats: tuple[str, ...], embeddings: Literal["tsne", "pca"] | None = None
+) -> None:
     from sweeps.regenerate import regenerate
 
-    for path in regenerate(out, formats):
+    for path in regenerate(out, formats, embeddings):
         click.echo(path)
 
 
@@ -275,9 +278,21 @@ def tables(directory: Path, formats: str) -> None:
 
 @medsweep.command()
 @_directory
-def report(directory: Path) -> None:
-    """Makes the HTML report from stored results. Example: medsweep report results/demo."""
-    _make_tables(directory, ("html",))
+@click.option(
+    "--embeddings",
+    type=click.Choice(["tsne", "pca"]),
+    is_flag=False,
+    flag_value="tsne",
+    help="Add a picture of the codes' vectors: tsne (if nothing follows; up to a minute) or pca.",
+)
+def report(directory: Path, embeddings: Literal["tsne", "pca"] | None) -> None:
+    """Makes the HTML report from stored results.
+
+    Where the cohort is open data, a page of single visits stands beside it.
+
+    Example: medsweep report results/demo --embeddings pca
+    """
+    _make_tables(directory, ("html",), embeddings)
 
 
 @medsweep.command()

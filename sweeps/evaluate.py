@@ -5,21 +5,30 @@ differences are weighted sums over them. A trial that is not stored leaves a hol
 stored but damaged is an error.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
 from medrec.evaluation import metrics, patient_terms
-from medrec.metrics._base import Metric
+from medrec.metrics._base import Metric, Terms
 from medrec.predictions import Predictions
 from sweeps.errors import StoreError
 from sweeps.record import Arm, DdiGraph, StudyRecord
+from sweeps.services import Rows
 from sweeps.store import ResultsStore
 
-Scope = Literal["all", "transitions"]
+Scope = str
+"""Name of a set of test visits."""
+ROWS: Mapping[Scope, Rows] = MappingProxyType(
+    {
+        "all": lambda predictions: np.ones(len(predictions.visit), dtype=bool),
+        "transitions": lambda predictions: predictions.visit > 0,
+    }
+)
+"""Visits of each scope that every study has."""
 ORDER = ("jaccard", "f1", "prauc", "ddi_rate", "medications")
 
 
@@ -92,9 +101,23 @@ def evaluate_arms(store: ResultsStore, record: StudyRecord, scope: Scope) -> Sco
 
 
 def evaluate_scopes(
-    store: ResultsStore, record: StudyRecord, scopes: Sequence[Scope]
+    store: ResultsStore,
+    record: StudyRecord,
+    scopes: Iterable[Scope],
+    rows: Mapping[Scope, Rows] = ROWS,
 ) -> dict[Scope, Scores]:
-    """Returns the scores for several scopes, each trial read once. Raises as `evaluate_arms`."""
+    """Returns the scores for several scopes, each trial read once.
+
+    Args:
+        store: the results directory.
+        record: its study record.
+        scopes: names of what to score.
+        rows: which visits each scope has.
+
+    Raises:
+        StoreError: two trials do not have the same test visits.
+        DamagedTrialError: a stored trial does not match its manifest.
+    """
     columns = sorted({int(s) for arm in record.arms if arm.seeded for s in arm.trials}) or [0]
     wanted = [
         (row, column, key)
@@ -105,10 +128,11 @@ def evaluate_scopes(
     for row, column, _ in wanted:
         expected[row, column] = True
     cells = [cell for cell in wanted if store.has(cell[2])]
-    parts, layout = _read_terms(store, record, scopes, sorted({key for _, _, key in cells}))
+    chosen = {scope: rows[scope] for scope in scopes}
+    parts, patients = _read_terms(store, record, chosen, sorted({key for _, _, key in cells}))
     return {
-        scope: _assemble(record, columns, expected, cells, parts[scope], layout, scope)
-        for scope in scopes
+        scope: _assemble(record, columns, expected, cells, parts[scope], patients[scope])
+        for scope in chosen
     }
 
 
@@ -116,9 +140,9 @@ _Terms = tuple[np.ndarray, np.ndarray]  # numerators and denominators [metrics, 
 
 
 def _read_terms(
-    store: ResultsStore, record: StudyRecord, scopes: Sequence[Scope], keys: Iterable[str]
-) -> tuple[dict[Scope, dict[str, _Terms]], Predictions | None]:
-    """Returns terms by scope and key, and one trial's predictions for the visits' layout."""
+    store: ResultsStore, record: StudyRecord, scopes: Mapping[Scope, Rows], keys: Iterable[str]
+) -> tuple[dict[Scope, dict[str, _Terms]], dict[Scope, np.ndarray]]:
+    """Returns by scope: terms by key, and the patient of each visit in it."""
     interacts = interaction_matrix(record.ddi, len(record.medications))
     known = metrics()
     parts: dict[Scope, dict[str, _Terms]] = {scope: {} for scope in scopes}
@@ -127,29 +151,26 @@ def _read_terms(
         predictions = store.load(key).predictions
         _check_layout(key, predictions, layout, len(record.medications))
         layout = layout or predictions
-        fixed = [_visit_terms(known[name], predictions, interacts) for name in metric_names()]
-        for scope in scopes:
-            parts[scope][key] = _terms_of(fixed, predictions, scope, interacts)
-    return parts, layout
+        found = [known[name] for name in metric_names()]
+        terms = [metric.terms(predictions, interacts) for metric in found]
+        for scope, rows in scopes.items():
+            inside = rows(predictions)
+            chosen = predictions.select(inside)
+            fixed = [_fixed(m, of, inside) for m, of in zip(found, terms, strict=True)]
+            by_patient = [patient_terms(metric, chosen, interacts) for metric in fixed]
+            numerators = np.stack([each.numerator for each in by_patient])
+            parts[scope][key] = numerators, np.stack([each.denominator for each in by_patient])
+    nobody = np.zeros(0, np.int32)
+    return parts, {
+        scope: nobody if layout is None else layout.patient[rows(layout)]
+        for scope, rows in scopes.items()
+    }
 
 
-def _visit_terms(metric: Metric, predictions: Predictions, interacts: np.ndarray) -> Metric:
-    """Returns the metric with its visit terms worked out, so that a scope only selects rows."""
-    numerators, denominators = metric.terms(predictions, interacts)
-
-    def select(chosen: Predictions, _: np.ndarray) -> _Terms:
-        rows = slice(None) if chosen is predictions else predictions.visit > 0
-        return numerators[rows], denominators[rows]
-
-    return replace(metric, terms=select)
-
-
-def _terms_of(
-    fixed: Sequence[Metric], predictions: Predictions, scope: Scope, interacts: np.ndarray
-) -> _Terms:
-    chosen = predictions.transitions() if scope == "transitions" else predictions
-    terms = [patient_terms(metric, chosen, interacts) for metric in fixed]
-    return np.stack([t.numerator for t in terms]), np.stack([t.denominator for t in terms])
+def _fixed(metric: Metric, terms: Terms, inside: np.ndarray) -> Metric:
+    """Returns the metric with its visit terms worked out: the same ones serve every scope."""
+    chosen = terms[0][inside], terms[1][inside]
+    return replace(metric, terms=lambda *_: chosen)
 
 
 def _check_layout(key: str, own: Predictions, first: Predictions | None, drugs: int) -> None:
@@ -176,13 +197,9 @@ def _assemble(
     expected: np.ndarray,
     cells: Sequence[tuple[int, int, str]],
     terms: dict[str, _Terms],
-    layout: Predictions | None,
-    scope: Scope,
+    patient: np.ndarray,
 ) -> Scores:
-    patients, visits = np.zeros(0, np.int32), 0
-    if layout is not None:
-        chosen = layout.transitions() if scope == "transitions" else layout
-        patients, visits = np.unique(chosen.patient), len(chosen.patient)
+    patients = np.unique(patient)
     names = metric_names()
     shape = (len(names), len(record.arms), len(columns), len(patients))
     numerator, denominator = np.zeros(shape), np.zeros(shape)
@@ -195,7 +212,7 @@ def _assemble(
         arms=tuple(arm.name for arm in record.arms),
         seeds=tuple(columns),
         patients=patients,
-        visits=visits,
+        visits=len(patient),
         numerator=numerator,
         denominator=denominator,
         present=present,

@@ -4,26 +4,33 @@ An arm's settings are complete when they leave here: the model's defaults, overr
 study, by the arm, by the ablation. Two arms with the same settings share their trials.
 """
 
-import difflib
+import importlib
+import itertools
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution
+from pydantic import TypeAdapter, ValidationError
 
 from medrec import plugins
 from medrec.errors import MedrecError
 from medrec.light import ModelFacts, model_facts
 from medrec.metrics._base import Metric
 from medrec.spec import CohortRef, Resources, Training, TrialSpec
-from search_spaces._base import Ablation, contains, extremes
+from search_spaces._base import Ablation, Conditions, contains, extremes
 from sweeps.cohorts import StudyData
 from sweeps.errors import StudyError
-from sweeps.record import Arm, CohortFacts, DdiGraph, SearchPlan, StudyRecord
+from sweeps.open_data import is_open
+from sweeps.published import resolve
+from sweeps.record import Arm, CohortFacts, DdiGraph, Name, SearchPlan, StudyRecord
 from sweeps.space import narrowed, to_json
-from sweeps.study import ArmRequest, SearchRequest, Study, parse
+from sweeps.study import ArmRequest, SearchRequest, Study, near, parse, wrong_fields
 
 FLOOR = 0.5  # of the training visits' medications; see SearchRequest.medication_floor
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,8 @@ def make_plan(study: Study, data: StudyData) -> Plan:
     """Returns the frozen plan.
 
     Raises:
-        StudyError: an unknown model, ablation, table or field, or a value out of range.
+        StudyError: an unknown model, ablation, table, published row or field, or a value out of
+            range.
     """
     for index, table in enumerate(study.tables):
         _known("sweeps.tables", table, f"tables.{index}")
@@ -60,7 +68,7 @@ def make_plan(study: Study, data: StudyData) -> Plan:
     if repeated:
         raise StudyError(f"field arms: {repeated} occur twice. Give each arm a `name` of its own.")
     if study.reference not in names:
-        hint = _near(study.reference, names)
+        hint = near(study.reference, names)
         raise StudyError(f"field reference: no arm {study.reference!r}.{hint} It has {names}.")
     searches = tuple(
         _search(study, data, request, f"searches.{index}")
@@ -72,6 +80,7 @@ def make_plan(study: Study, data: StudyData) -> Plan:
         arms=tuple(arms),
         reference=study.reference,
         searches=searches,
+        published=resolve(study.published, names),
         tables=study.tables,
         protocol=study.protocol,
         seeds=study.seeds,
@@ -81,6 +90,7 @@ def make_plan(study: Study, data: StudyData) -> Plan:
             counts=data.cohort.counts(),
             split=str(data.cohort.provenance.options.get("split", "unknown")),
             visit_order=str(data.cohort.provenance.options.get("visit_order", "unknown")),
+            open_data=is_open(data.cohort.provenance),
         ),
         ddi=DdiGraph(
             name=Path(data.knowledge.bundle or data.knowledge.interactions).name,
@@ -88,6 +98,10 @@ def make_plan(study: Study, data: StudyData) -> Plan:
             pairs=data.interacting_pairs(),
         ),
         medications=data.cohort.vocabulary["medications"],
+        vocabulary={
+            "diagnoses": data.cohort.vocabulary["diagnoses"],
+            "procedures": data.cohort.vocabulary["procedures"],
+        },
         true_ddi_rate=data.truth["ddi_rate"],
         true_medications=data.truth["medications"],
         resamples=study.resamples,
@@ -99,7 +113,9 @@ def make_plan(study: Study, data: StudyData) -> Plan:
 def _arms(
     study: Study, data: StudyData, request: ArmRequest, where: str
 ) -> list[tuple[Arm, list[TrialSpec]]]:
-    """Returns the arm and, after it, one arm for each of its ablations."""
+    """Returns the arms of an entry: it and its ablations, or one for each point of its grid."""
+    if request.grid:
+        return _grid(study, data, request, where)
     facts = _facts(request.model, where)
     name = request.name or request.model
     title = request.title or facts.title
@@ -113,24 +129,140 @@ def _arms(
             if ablation not in known:
                 raise StudyError(
                     f"field {where}.ablations: {request.model} has no ablation {ablation!r}."
-                    f"{_near(ablation, list(known))} It has {sorted(known)}."
+                    f"{near(ablation, known)} It has {sorted(known)}."
                 )
             changes = known[ablation].changes
             arm_name, arm_title = f"{name}-{ablation}", f"{title} {known[ablation].title}"
         spec = _spec(study, data, facts, {**request.config, **changes}, request.training, where)
-        seeds = study.seeds if facts.seeded else study.seeds[:1]
-        specs = [spec.model_copy(update={"seed": seed}) for seed in seeds]
+        specs = _on_seeds(study, facts, spec)
         arm = Arm(
-            name=arm_name,
+            name=_name(arm_name, f"{where}.name"),
             title=arm_title,
             model=request.model,
             ablation=ablation,
             full=None if ablation is None else name,
+            family=name,
             seeded=facts.seeded,
             trials={str(s.seed): s.key for s in specs},
         )
         made.append((arm, specs))
     return made
+
+
+def _grid(
+    study: Study, data: StudyData, request: ArmRequest, where: str
+) -> list[tuple[Arm, list[TrialSpec]]]:
+    """Returns one arm for each combination of the grid's values, the last field fastest."""
+    if request.ablations:
+        raise StudyError(
+            f"field {where}.grid: an entry has a grid or ablations, not both. Give the ablations "
+            "an entry of their own."
+        )
+    facts = _facts(request.model, where)
+    name, title = request.name or request.model, request.title or facts.title
+    _check_grid(request, where)
+    made = []
+    for values in itertools.product(*request.grid.values()):
+        point = dict(zip(request.grid, values, strict=True))
+        spec = _grid_spec(study, data, facts, request, point, where)
+        # As the settings hold them: 4 and "4" are one value.
+        varied = {field: dimension_value(spec, field) for field in request.grid}
+        specs = _on_seeds(study, facts, spec)
+        arm = Arm(
+            name=_name("-".join([name, *map(_point_name, varied, varied.values())]), where),
+            title=", ".join([title, *map(_point_title, varied, varied.values())]),
+            model=request.model,
+            family=name,
+            varied=varied,
+            seeded=facts.seeded,
+            trials={str(s.seed): s.key for s in specs},
+        )
+        made.append((arm, specs))
+    return made
+
+
+def _check_grid(request: ArmRequest, where: str) -> None:
+    for field, values in request.grid.items():
+        place = f"field {where}.grid.{field}"
+        if not values:
+            raise StudyError(f"{place}: give at least one value, but got [].")
+        named = [_text(value) for value in values]
+        if len(set(named)) < len(named):
+            raise StudyError(f"{place}: values must be distinct, but got {list(values)}.")
+        settings, _, loop = field.partition(".")
+        given = request.training if settings == "training" else request.config
+        if (loop or field) in given:
+            raise StudyError(
+                f"{place}: the entry fixes it to {given[loop or field]!r} as well. Leave one out."
+            )
+
+
+def _grid_spec(
+    study: Study,
+    data: StudyData,
+    facts: ModelFacts,
+    request: ArmRequest,
+    point: dict[str, Any],
+    where: str,
+) -> TrialSpec:
+    """Returns the spec of one point; a wrong setting is named where it stands."""
+    own = {field: value for field, value in point.items() if not field.startswith("training.")}
+    loop = {
+        field.removeprefix("training."): value
+        for field, value in point.items()
+        if field.startswith("training.")
+    }
+    config, training = {**request.config, **own}, {**request.training, **loop}
+    for model, content, varied, kind in (
+        (facts.config, config, own, ""),
+        (Training, {**_loop(study, facts), **training}, loop, ".training"),
+    ):
+        if varied and wrong_fields(model, content) & {*varied, ""}:
+            parse(model, content, "study", f"{where}.grid{kind}")
+    return _spec(study, data, facts, config, training, where)
+
+
+def _on_seeds(study: Study, facts: ModelFacts, spec: TrialSpec) -> list[TrialSpec]:
+    seeds = study.seeds if facts.seeded else study.seeds[:1]
+    return [spec.model_copy(update={"seed": seed}) for seed in seeds]
+
+
+def _name(name: str, where: str) -> str:
+    """Returns an arm's name.
+
+    Raises:
+        StudyError: it is too long, or holds other letters than names may.
+    """
+    try:
+        return _NAME.validate_python(name)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise StudyError(
+            f"field {where}: an arm would be called {name!r}. {message}. Set a shorter `name`."
+        ) from error
+
+
+def _point_name(field: str, value: Any) -> str:
+    return f"{field}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', _text(value)).strip('_')}"
+
+
+def _point_title(field: str, value: Any) -> str:
+    words = field.removeprefix("training.").replace("_", " ").replace("ddi", "DDI")
+    return f"{words} {_text(value).replace(', ', ',')}"
+
+
+def _text(value: Any) -> str:
+    """Returns a value of a grid as YAML writes it.
+
+    Example:
+        >>> [_text(value) for value in (4, 0.03, True, None, "last")]
+        ['4', '0.03', 'true', 'null', 'last']
+    """
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _loop(study: Study, facts: ModelFacts) -> dict[str, Any]:
+    return {**facts.training.model_dump(), **study.training}
 
 
 def _spec(
@@ -142,7 +274,7 @@ def _spec(
     where: str,
 ) -> TrialSpec:
     settings = parse(facts.config, config, "study", f"{where}.config")
-    loop = {**facts.training.model_dump(), **study.training, **training}
+    loop = {**_loop(study, facts), **training}
     return TrialSpec(
         model=facts.name,
         config=settings.model_dump(mode="json"),
@@ -195,6 +327,7 @@ def _search(study: Study, data: StudyData, request: SearchRequest, where: str) -
         medication_floor=floor,
         base=base,
         space=to_json(space),
+        conditions={k: v for k, v in _conditions(request.model).items() if k in space},
         early_stopping=stopping.model_dump() if stopping else None,
         concurrent=request.concurrent,
         sampler_seed=request.sampler_seed,
@@ -224,7 +357,7 @@ def _check_dimension(
         default = dimension_value(base, dimension)
     except KeyError:
         fields = [*base.config, *(f"training.{name}" for name in Training.model_fields)]
-        hint = _near(dimension, fields)
+        hint = near(dimension, fields)
         raise StudyError(f"field {where}: {facts.name} has no such setting.{hint}") from None
     if not contains(distribution, default):
         raise StudyError(
@@ -261,13 +394,14 @@ def _ablations(model: str) -> dict[str, Ablation]:
     return found
 
 
+def _conditions(model: str) -> Conditions:
+    module = importlib.import_module(f"search_spaces.{model}")
+    found: Conditions = getattr(module, "CONDITIONS", {})
+    return found
+
+
 def _space(model: str, where: str) -> dict[str, BaseDistribution]:
     if model not in plugins.names("search_spaces"):
         raise StudyError(f"field {where}.model: {model} has no search_spaces/{model}.py.")
     found: dict[str, BaseDistribution] = plugins.load("search_spaces", model, "SPACE")
     return found
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""

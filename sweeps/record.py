@@ -27,6 +27,12 @@ class Arm(Frozen):
     full: str | None = Field(
         default=None, description="name of the arm that an ablation is taken from, and compared to"
     )
+    family: str | None = Field(
+        default=None, description="name of the study's entry that it comes from"
+    )
+    varied: dict[str, Any] = Field(
+        default_factory=dict, description="settings of the entry's grid, as this arm has them"
+    )
     seeded: bool = Field(description="whether training depends on the seed")
     trials: dict[str, Key] = Field(description="seed to trial key")
 
@@ -39,6 +45,10 @@ class CohortFacts(Frozen):
     counts: dict[str, float]
     split: str
     visit_order: str
+    open_data: bool = Field(
+        default=False,
+        description="whether single patients may be shown: they are made up, or of an open demo",
+    )
 
 
 class DdiGraph(Frozen):
@@ -65,9 +75,58 @@ class SearchPlan(Frozen):
     space: dict[str, dict[str, Any]] = Field(
         description="dimension to its distribution (Optuna's JSON form)"
     )
+    conditions: dict[str, tuple[str, tuple[Any, ...]]] = Field(
+        default_factory=dict,
+        description="dimension to the setting it depends on, and values that open it",
+    )
     early_stopping: dict[str, int] | None
     concurrent: int | None
     sampler_seed: int
+
+
+class PublishedValue(Frozen):
+    """A number as a paper prints it; what ± is stands with its table."""
+
+    mean: float = Field(ge=0)
+    spread: float | None = Field(default=None, ge=0)
+
+
+class PublishedCohort(Frozen):
+    """What a paper says of its cohort; None where it says nothing."""
+
+    title: str
+    patients: int = Field(gt=0)
+    visits: int = Field(gt=0)
+    diagnoses: int | None = Field(gt=0)
+    procedures: int | None = Field(gt=0)
+    medications: int = Field(gt=0)
+    notes: tuple[str, ...] = ()
+
+
+class PublishedRow(Frozen):
+    """One row of a paper's table."""
+
+    row: str = Field(description="what study files call it")
+    label: str = Field(description="as printed, or what it stands for")
+    values: dict[str, PublishedValue] = Field(min_length=1, description="by metric")
+    mark: str = Field(default="", description="as printed at the row's numbers")
+    notes: tuple[str, ...] = ()
+
+
+class PublishedTable(Frozen):
+    """A paper's table, and which of our arms stand beside which of its rows."""
+
+    document: str
+    citation: str
+    table: str = Field(description="what study files call it")
+    number: str = Field(description="as the paper counts it")
+    title: str
+    cohort: PublishedCohort
+    spread: str = Field(description="what ± is")
+    mark: str = Field(default="", description="what a row's mark means")
+    rows: tuple[PublishedRow, ...] = Field(min_length=1)
+    notes: tuple[str, ...] = ()
+    arms: dict[str, str] = Field(default_factory=dict, description="name of an arm to its row")
 
 
 class StudyRecord(Frozen):
@@ -79,12 +138,16 @@ class StudyRecord(Frozen):
     arms: tuple[Arm, ...]
     reference: str = Field(description="arm that every arm but an ablation is compared to")
     searches: tuple[SearchPlan, ...]
+    published: tuple[PublishedTable, ...] = ()
     tables: tuple[str, ...]
     protocol: Protocol
     seeds: tuple[int, ...]
     cohort: CohortFacts
     ddi: DdiGraph
     medications: tuple[str, ...]
+    vocabulary: dict[Literal["diagnoses", "procedures"], tuple[str, ...]] = Field(
+        default_factory=dict, description="the other codes; empty in records made before"
+    )
     true_ddi_rate: float = Field(description="DDI rate of the true test prescriptions")
     true_medications: float = Field(description="drugs per visit of the true test prescriptions")
     resamples: int

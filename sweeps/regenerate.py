@@ -9,7 +9,11 @@ from pathlib import Path
 
 from medrec import plugins
 from medrec.errors import ConfigError
+from sweeps.cases import find_cases
+from sweeps.cases_page import NONE_COUNT, NOT_OPEN, render_cases
+from sweeps.embeddings import Method, find_pictures
 from sweeps.figures._base import Drawing, Plot, to_svg
+from sweeps.figures._embeddings import draw as draw_embeddings
 from sweeps.report import render
 from sweeps.statistics.results import StudyResults, gather
 from sweeps.store import ResultsStore
@@ -19,24 +23,30 @@ from sweeps.tables._render import FORMATS
 ALL_FORMATS = (*FORMATS, "html")
 
 
-def regenerate(root: Path, formats: Sequence[str] = ALL_FORMATS) -> list[Path]:
-    """Writes `tables/<name>.<format>`, and for html `figures/*.svg` and `report.html`.
+def regenerate(
+    root: Path, formats: Sequence[str] = ALL_FORMATS, embeddings: Method | None = None
+) -> list[Path]:
+    """Writes `tables/<name>.<format>`; for html `figures/*.svg`, `report.html`, `cases.html`.
 
     Args:
         root: a results directory.
         formats: of md, csv, tex, html.
+        embeddings: how to picture vectors of codes in the report; none if None.
 
     Returns:
         The files written, in order.
 
     Raises:
         ConfigError: a format or table is unknown.
-        StoreError: there is no study, or trials were tested on different visits.
+        StoreError: there is no study, trials were tested on different visits, or no arm has
+            vectors to picture.
         DamagedTrialError: a stored trial does not match its manifest.
     """
     _check(formats)
     store = ResultsStore(root)
     results = gather(store)
+    # First, since it alone can be refused: then nothing has been written yet.
+    further = [_draw_embeddings(store, results, embeddings)] if embeddings else []
     tables = build_tables(results)
     written = [
         store.write_text(f"tables/{table.name}.{form}", FORMATS[form](table))
@@ -46,11 +56,34 @@ def regenerate(root: Path, formats: Sequence[str] = ALL_FORMATS) -> list[Path]:
         if form in FORMATS
     ]
     if "html" in formats:
-        drawings = draw_figures(results)
+        drawings = [*draw_figures(results), *further]
         for drawing, svg in drawings:
             written.append(store.write_text(f"figures/{drawing.name}.svg", svg))
-        written.append(store.write_text("report.html", render(results, tables, drawings)))
+        pages, why_not = _case_pages(store, results)
+        written += pages
+        report = render(results, tables, drawings, why_not)
+        written.append(store.write_text("report.html", report))
     return written
+
+
+def _draw_embeddings(
+    store: ResultsStore, results: StudyResults, method: Method
+) -> tuple[Drawing, str]:
+    pictures = find_pictures(store, results.record, method)
+    plot = Plot("Vectors of codes", lambda _: draw_embeddings(pictures))
+    drawn = to_svg(plot, results)
+    assert drawn is not None  # noqa: S101  it always draws
+    return drawn
+
+
+def _case_pages(store: ResultsStore, results: StudyResults) -> tuple[list[Path], str]:
+    """Writes the page of cases, or removes an old one and returns why there is none."""
+    record = results.record
+    cases = find_cases(store, record) if record.cohort.open_data else None
+    if cases is None:
+        store.remove("cases.html")
+        return [], NONE_COUNT if record.cohort.open_data else NOT_OPEN
+    return [store.write_text("cases.html", render_cases(cases, record))], ""
 
 
 def _check(formats: Sequence[str]) -> None:

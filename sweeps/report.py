@@ -8,6 +8,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 from sweeps.figures._base import Drawing, inline
+from sweeps.page import document, section
 from sweeps.record import Arm
 from sweeps.statistics.results import StudyResults, Value
 from sweeps.tables._base import (
@@ -18,56 +19,12 @@ from sweeps.tables._base import (
 )
 from sweeps.tables._render import to_html
 
-DISCLAIMER = (
-    "This is research software. Its numbers compare models on recorded data; it gives no "
-    "treatment advice and must not be used to choose a patient's medication."
-)
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #57606a; --paper: #ffffff;
-  --rule: #d0d7de; --tint: #f3f5f7; --link: #0b5cad; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --soft: #a5afba; --paper: #14181d;
-  --rule: #3a424c; --tint: #1d232a; --link: #79b8ff; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 76rem; color: var(--ink);
-  background: var(--paper); font: 1rem/1.55 system-ui, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .25rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-bottom: .25rem;
-  border-bottom: 1px solid var(--rule); }
-h3 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
-p, li, dd { max-width: 46rem; overflow-wrap: anywhere; }
-a { color: var(--link); }
-figure { margin: 0 0 1.5rem; }
-figcaption { color: var(--soft); font-size: .85rem; max-width: 60rem; margin-top: .5rem;
-  overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 6px; }
-.scroll:focus-visible { outline: 2px solid var(--link); }
-table { border-collapse: separate; border-spacing: 0; font-size: .9rem; min-width: 100%; }
-th, td { padding: .45rem .7rem; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--rule); font-variant-numeric: tabular-nums; }
-tbody tr:last-child > * { border-bottom: 0; }
-thead th { background: var(--tint); white-space: nowrap; }
-tbody th { font-weight: 500; min-width: 8rem; background: var(--paper); }
-th:first-child { position: sticky; left: 0; }
-td:nth-child(2) { white-space: nowrap; }
-.number { text-align: right; white-space: nowrap; }
-.interval { display: block; color: var(--soft); font-size: .8rem; }
-.figure svg { display: block; width: 100%; height: auto; min-width: 30rem; max-width: 46rem; }
-.figure .scroll { border: 0; }
-.question { font-size: 1.1rem; color: var(--soft); margin: 0; }
-.note { background: var(--tint); border-left: 4px solid var(--link); padding: .6rem .9rem;
-  border-radius: 0 6px 6px 0; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; margin: 0; }
-dt { color: var(--soft); } dd { margin: 0; }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin: 0 0 .5rem; } }
-@media print { .scroll { overflow: visible; border: 0; } body { max-width: none; } }
-"""
-
 
 def render(
     results: StudyResults,
     tables: Mapping[str, Sequence[TableData]],
     drawings: Sequence[tuple[Drawing, str]],
+    cases: str,
 ) -> str:
     """Returns the report's HTML.
 
@@ -75,6 +32,7 @@ def render(
         results: the study.
         tables: by plug-in, those that apply.
         drawings: figures with their SVG text.
+        cases: why there is no page of cases; empty where there is one.
     """
     searches = tables.get("search", ())
     others = [table for name, group in tables.items() if name != "search" for table in group]
@@ -83,25 +41,16 @@ def render(
         ("Protocol", _protocol(results)),
         ("Tables", _tables(others)),
         ("Figures", "".join(_figure(drawing, svg) for drawing, svg in drawings)),
+        ("Cases", _cases(cases)),
         ("Searches", _tables(searches)),
         ("What is missing", _missing(results)),
         ("Provenance", _provenance(results)),
     ]
-    name = html.escape(results.record.name)
-    body = "".join(_section(title, text) for title, text in sections if text)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{name}: report</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f'<header><h1>{name}</h1>\n<p class="question">{html.escape(results.record.question)}</p>'
-        f"</header>\n<main>\n{body}</main>\n"
-        f"<footer><h2>Use</h2>\n<p>{DISCLAIMER}</p></footer>\n</body>\n</html>\n"
-    )
-
-
-def _section(title: str, text: str) -> str:
-    label = title.lower().replace(" ", "-")
-    return f'<section aria-labelledby="{label}"><h2 id="{label}">{title}</h2>\n{text}</section>\n'
+    record = results.record
+    question = f'<p class="question">{html.escape(record.question)}</p>'
+    header = f"<h1>{html.escape(record.name)}</h1>\n{question}"
+    body = "".join(section(title, text) for title, text in sections if text)
+    return document(f"{record.name}: report", header, body)
 
 
 def headline(results: StudyResults) -> list[str]:
@@ -181,6 +130,15 @@ def _figure(drawing: Drawing, svg: str) -> str:
         f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">'
         f"{inline(svg, drawing)}</div>"
         f"<figcaption>{html.escape(drawing.caption)}</figcaption></figure>\n"
+    )
+
+
+def _cases(why_not: str) -> str:
+    if why_not:
+        return f"<p>{html.escape(why_not)}</p>\n"
+    return (
+        '<p><a href="cases.html">Single visits</a>: what each model recommended, got right and '
+        "missed where the reference does best and worst.</p>\n"
     )
 
 

@@ -26,12 +26,13 @@ from sweeps.plan import Plan, make_plan
 from sweeps.progress import Progress
 from sweeps.record import StudyRecord
 from sweeps.search import Search
+from sweeps.services import services_of
 from sweeps.store import ResultsStore
 from sweeps.study import Study
 
 Executor = Literal["ray", "inline"]
-_OURS = {".lock", "cache", "cohort", "damaged", "failed", "figures", "report.html", "running",
-         "searches", "tables", "tensorboard", "trials"}  # fmt: skip
+_OURS = {".lock", "cache", "cases.html", "cohort", "damaged", "failed", "figures", "report.html",
+         "running", "searches", "tables", "tensorboard", "trials", "visits.parquet"}  # fmt: skip
 _EXECUTORS = {"ray": "sweeps.executors.ray_tune", "inline": "sweeps.executors.inline"}
 
 
@@ -60,6 +61,7 @@ def run_study(
         _same_study(store, plan.record)
         data.materialise()
         store.write_study(plan.record)
+        store.write_services(services_of(data.cohort))
         _set_aside_damaged(store, console)
         _execute(plan, data, store, console, executor, cpus)
     failures = _failed(plan, store)

@@ -29,7 +29,7 @@ from search_spaces._base import contains
 from sweeps.errors import StoreError
 from sweeps.plan import dimension_value
 from sweeps.record import SearchPlan
-from sweeps.space import from_json
+from sweeps.space import from_json, suggest_from
 from sweeps.store import ResultsStore
 
 Record = dict[str, Any]
@@ -131,11 +131,28 @@ class Search:
         seed = int(np.random.SeedSequence([self.plan.sampler_seed, number]).generate_state(1)[0])
         startup = max(4, min(10, self.plan.trials // 3))
         self._study.sampler = TPESampler(seed=seed, n_startup_trials=startup)
-        return self._study.ask(self.space)
+        free = {n: d for n, d in self.space.items() if n not in self.plan.conditions}
+        trial = self._study.ask(free)
+        for name in self._active(trial.params):
+            if name not in free:
+                suggest_from(trial, name, self.space[name])
+        return trial
 
     def _start(self) -> dict[str, Any]:
         """Returns the settings that the search starts from: the published ones, or the study's."""
-        return {name: dimension_value(self.plan.base, name) for name in self.space}
+        start = {name: dimension_value(self.plan.base, name) for name in self.space}
+        return {name: start[name] for name in self._active(start)}
+
+    def _active(self, params: dict[str, Any]) -> list[str]:
+        """Returns the dimensions that matter under these settings, in the order of the space."""
+        free = {n: v for n, v in params.items() if n not in self.plan.conditions}
+        settings = self.spec(free).config
+        return [
+            name
+            for name in self.space
+            if name in free
+            or settings[self.plan.conditions[name][0]] in self.plan.conditions[name][1]
+        ]
 
     # ------------------------------------------------------------------ telling
 
@@ -220,7 +237,7 @@ class Search:
                     state=state,
                     values=values,
                     params=record["params"],
-                    distributions=self.space,
+                    distributions={name: self.space[name] for name in record["params"]},
                     intermediate_values=curve,
                     constraints=record["held"] if state == TrialState.COMPLETE else None,
                 )
@@ -267,7 +284,8 @@ class Search:
     def _check_same_search(self, record: Record) -> None:
         params, values = record["params"], record["values"]
         same = (
-            params.keys() == self.space.keys()
+            params.keys() <= self.space.keys()
+            and params.keys() == set(self._active(params))
             and all(contains(self.space[name], value) for name, value in params.items())
             and len(values or self.plan.objectives) == len(self.plan.objectives)
             and self.spec(params).key == record["key"]

@@ -11,6 +11,7 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
+from optuna.trial import Trial
 
 from sweeps.errors import StudyError
 
@@ -55,6 +56,20 @@ def _distribution(
             f"field {where}: {changes} is no range: {error}. "
             "Write {low: 0.01, high: 0.1, log: true} or {choices: [32, 64]}."
         ) from error
+
+
+def suggest_from(trial: Trial, name: str, distribution: BaseDistribution) -> None:
+    """Lets a running trial take its value of one more dimension."""
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        every = distribution.step
+        trial.suggest_int(
+            name, distribution.low, distribution.high, step=every, log=distribution.log
+        )
+    elif isinstance(distribution, FloatDistribution):
+        step, log = distribution.step, distribution.log
+        trial.suggest_float(name, distribution.low, distribution.high, step=step, log=log)
 
 
 def to_json(space: Space) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The results store: one directory per study, one directory per finished trial.
 
 study.json                      what the study is about (`sweeps.record`)
+visits.parquet                  service of each test visit (`sweeps.services`)
 trials/<key>/trial.json         spec, best epoch, validation metrics, times, versions
              history.parquet    a row an epoch: training loss, validation metrics, seconds
              predictions.parquet  a row a test visit: true set, chosen set, scores
@@ -32,6 +33,7 @@ from pydantic import ValidationError
 from medrec.predictions import Predictions
 from sweeps.errors import DamagedTrialError, StoreError
 from sweeps.record import StudyRecord
+from sweeps.services import FILE, Services, from_parquet, to_parquet
 
 SCHEMA = 1
 _FILES = ("trial.json", "history.parquet", "predictions.parquet", "model.safetensors")
@@ -93,6 +95,19 @@ class ResultsStore:
                 f"{path}, field {where or '(whole file)'}: {first['msg']}. It was changed or "
                 "written by another version; run the study again, stored trials are kept."
             ) from error
+
+    def write_services(self, services: Services) -> None:
+        """Writes `visits.parquet`, replacing an older one whole."""
+        self._write_whole(FILE, to_parquet(services))
+
+    def services(self) -> Services | None:
+        """Returns the service of each test visit; None in a directory made before there were any.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        path = self.root / FILE
+        return from_parquet(path.read_bytes(), str(path)) if path.is_file() else None
 
     # ------------------------------------------------------------------ trials
 
@@ -184,6 +199,10 @@ class ResultsStore:
         table = pq.read_table(io.BytesIO(self._read(key, "history.parquet")))
         return dict(table.to_pydict())
 
+    def weights(self, key: str) -> bytes:
+        """Returns `model.safetensors` of a stored trial, its checksum verified."""
+        return self._read(key, "model.safetensors")
+
     def set_aside(self, key: str) -> Path:
         """Moves a damaged trial to `damaged/`, so that its key counts as missing."""
         target = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
@@ -249,6 +268,14 @@ class ResultsStore:
 
     def write_text(self, name: str, text: str) -> Path:
         """Writes a small file whole: aside, then renamed over."""
+        return self._write_whole(name, text.encode())
+
+    def remove(self, name: str) -> None:
+        """Deletes a small file that can be made again, if it is there."""
+        with _translated(self.root / name):
+            (self.root / name).unlink(missing_ok=True)
+
+    def _write_whole(self, name: str, data: bytes) -> Path:
         path = self.root / name
         if not path.resolve().is_relative_to(self.root.resolve()):
             raise StoreError(f"{name!r} lies outside the results directory {self.root}.")
@@ -256,7 +283,7 @@ class ResultsStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
             try:
-                _write_synced(aside, text.encode())
+                _write_synced(aside, data)
                 aside.replace(path)
             finally:
                 aside.unlink(missing_ok=True)

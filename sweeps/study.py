@@ -1,10 +1,13 @@
 """Study files: what a person asks for, in YAML, checked field by field.
 
 A study names a cohort, arms (models, variants, ablations) that run on every seed, searches, and
-the tables to make. `sweeps.plan` turns it into trials.
+the tables to make. `sweeps.plan` turns it into trials. A scale is a named set of settings, such
+as fewer patients and epochs; it is applied before any other `--set`.
 """
 
+import copy
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +38,21 @@ class ArmRequest(Frozen):
     training: dict[str, Any] = Field(default_factory=dict, description="settings of the loop")
     ablations: Literal["all"] | tuple[str, ...] = Field(
         default=(), description="names from search_spaces/<model>.py, or `all`"
+    )
+    grid: dict[str, tuple[Any, ...]] = Field(
+        default_factory=dict,
+        description="field of the model's settings, or training.FIELD, to its values; one arm for "
+        "each combination takes this arm's place, named <name>-<field>-<value>",
+    )
+
+
+class PublishedRequest(Frozen):
+    """A paper's table to stand beside our numbers."""
+
+    document: str = Field(description="file in results/published, without .yaml")
+    table: str = Field(description="one of its tables")
+    rows: dict[str, str] = Field(
+        default_factory=dict, description="name of an arm to the row that it repeats"
     )
 
 
@@ -81,6 +99,10 @@ class Study(Frozen):
 
     name: Name
     question: str = Field(description="what the study is to answer; printed in the report")
+    scale: str | None = Field(default=None, description="which of `scales` is applied")
+    scales: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="name to settings: dotted field to value"
+    )
     cohort: str | CohortRequest
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
     protocol: Protocol = Protocol()
@@ -92,7 +114,8 @@ class Study(Frozen):
     arms: tuple[ArmRequest, ...] = Field(min_length=1)
     reference: str = Field(description="name of the arm that differences are taken to")
     searches: tuple[SearchRequest, ...] = ()
-    tables: tuple[str, ...] = ("baselines", "ablation", "search")
+    published: tuple[PublishedRequest, ...] = ()
+    tables: tuple[str, ...] = ("baselines", "ablation", "settings", "search", "services")
     resamples: int = Field(default=2000, ge=100, le=100_000, description="of the bootstrap")
     bootstrap_seed: int = Field(default=0, ge=0)
 
@@ -127,10 +150,31 @@ def shipped() -> list[str]:
 def load_study(source: str, settings: tuple[str, ...] = ()) -> Study:
     """Returns the study in a file, or the shipped one of that name, with `k=v` settings applied.
 
+    The settings of the scale come first, wherever `scale=NAME` stands; the others in order.
+
     Raises:
-        StudyError: no such study, no valid YAML, or a field is wrong; the message names it.
+        StudyError: no such study or scale, no valid YAML, or a field is wrong; the message names
+            it.
     """
     path = _find(source)
+    content = read_yaml(path)
+    changes = [_setting(text) for text in settings]
+    for field, value in changes:
+        if field == "scale":
+            content["scale"] = value
+    for field, value in _scale(content, str(path)):
+        _apply(content, field, value, f"{path}, field scales.{content['scale']}.{field}")
+    for field, value in changes:
+        _apply(content, field, value, f"--set {field}")
+    return parse(Study, content, str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a YAML file.
+
+    Raises:
+        StudyError: not valid YAML, with its line; or no mapping.
+    """
     try:
         content = _StrictLoader(path.read_text()).get_single_data()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or no such date
@@ -139,12 +183,19 @@ def load_study(source: str, settings: tuple[str, ...] = ()) -> Study:
         problem = getattr(error, "problem", None) or str(error)
         raise StudyError(f"{path}{line}: not valid YAML: {problem}.") from error
     if not isinstance(content, dict):
-        raise StudyError(
-            f"{path}: a study is a mapping of fields, but got {type(content).__name__}."
-        )
-    for setting in settings:
-        _apply(content, setting)
-    return parse(Study, content, str(path))
+        raise StudyError(f"{path}: must be a mapping of fields, but got {type(content).__name__}.")
+    return content
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" with the known name nearest to `name`; empty if none is near.
+
+    Example:
+        >>> near("smal", ["small", "full"])
+        " Did you mean 'small'?"
+    """
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def _find(source: str) -> Path:
@@ -155,25 +206,42 @@ def _find(source: str) -> Path:
         raise StudyError(f"There is no file {source}.")
     if source in shipped():
         return SHIPPED / f"{source}.yaml"
-    near = difflib.get_close_matches(source, shipped(), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = near(source, shipped())
     raise StudyError(
         f"No study {source!r}.{hint} Give a .yaml file, or one that ships: {shipped()}."
     )
 
 
-def _apply(content: dict[str, Any], setting: str) -> None:
-    """Sets one dotted field (`training.epochs=5`), list items by position (`arms.0.name=a`)."""
-    path, separator, text = setting.partition("=")
-    if not separator or not path:
-        raise StudyError(
-            f"--set takes field=value, but got {setting!r}. Example: --set seeds=[0,1]."
-        )
+def _setting(text: str) -> tuple[str, Any]:
+    """Returns field and value of `training.epochs=5`."""
+    field, separator, value = text.partition("=")
+    if not separator or not field:
+        raise StudyError(f"--set takes field=value, but got {text!r}. Example: --set seeds=[0,1].")
     try:
-        value = yaml.safe_load(text)
+        return field, yaml.safe_load(value)
     except (yaml.YAMLError, ValueError) as error:
-        raise StudyError(f"--set {path}: {text!r} is not valid YAML.") from error
-    *parents, last = path.split(".")
+        raise StudyError(f"--set {field}: {value!r} is not valid YAML.") from error
+
+
+def _scale(content: dict[str, Any], where: str) -> list[tuple[str, Any]]:
+    """Returns the settings of the scale that the study names, if it names one."""
+    name, scales = content.get("scale"), content.get("scales") or {}
+    if not isinstance(name, str) or not isinstance(scales, dict):
+        return []  # `parse` refuses what is neither
+    if not scales:
+        raise StudyError(f"{where}, field scale: the study has no scales, but got {name!r}.")
+    if name not in scales:
+        raise StudyError(
+            f"{where}, field scale: no scale {name!r}.{near(name, map(str, scales))} "
+            f"It has {list(scales)}."
+        )
+    own = copy.deepcopy(scales[name])  # a later --set must not change the scale itself
+    return [(str(field), value) for field, value in own.items()] if isinstance(own, dict) else []
+
+
+def _apply(content: dict[str, Any], field: str, value: Any, where: str) -> None:
+    """Sets one dotted field (`training.epochs`), list items by position (`arms.0.name`)."""
+    *parents, last = field.split(".")
     node: Any = content
     try:
         for part in parents:
@@ -183,7 +251,7 @@ def _apply(content: dict[str, Any], setting: str) -> None:
         else:
             node[last] = value
     except (ValueError, IndexError, TypeError, AttributeError) as error:
-        raise StudyError(f"--set {path}: the study has no such field.") from error
+        raise StudyError(f"{where}: the study has no such field.") from error
 
 
 def parse(model: type[Any], content: Any, where: str, prefix: str = "") -> Any:
@@ -198,16 +266,23 @@ def parse(model: type[Any], content: Any, where: str, prefix: str = "") -> Any:
         raise StudyError(_explain(error, model, where, prefix)) from error
 
 
+def wrong_fields(model: type[Any], content: Any) -> set[str]:
+    """Returns the top fields of `content` that `model` refuses; "" stands for several at once."""
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        return {str(problem["loc"][0]) if problem["loc"] else "" for problem in error.errors()}
+    return set()
+
+
 def _explain(error: ValidationError, model: type[Any], where: str, prefix: str) -> str:
     lines = []
     for problem in error.errors():
         place = ".".join(map(str, (*([prefix] if prefix else []), *problem["loc"])))
         hint = ""
         if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
-            near = difflib.get_close_matches(str(problem["loc"][0]), model.model_fields, n=1)
-            hint = (
-                f" Did you mean {near[0]!r}?" if near else f" It has {sorted(model.model_fields)}."
-            )
+            known = sorted(model.model_fields)
+            hint = near(str(problem["loc"][0]), known) or f" It has {known}."
         value = "" if problem["type"] == "missing" else f", but got {problem['input']!r}"
         lines.append(f"{where}, field {place or '(whole)'}: {problem['msg']}{value}.{hint}")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 import torch
+import yaml
 
 import medrec.models
 from medrec import plugins, trial
@@ -63,6 +64,7 @@ def test_command_exists_with_these_options(command: str):
 def test_options_in_the_docs_exist(page: Path):
     data = ["prepare " + name for name in plugins.names("medrec.datasets")]
     commands = [_resolved(["data", *line.split()]) for line in (*data, "knowledge", "export")]
+    commands += [_resolved([name]) for name in ("run", "plan", "report", "tables")]
     known = set().union(*map(_options, commands))
     used = set(re.findall(r"`(?:[^`]* )?(--[a-z0-9]+(?:-[a-z0-9]+)*)(?=[ `])", page.read_text()))
     assert used
@@ -76,7 +78,7 @@ def test_make_targets_exist():
 
 
 def test_study_of_the_readme_plans(tmp_path: Path):
-    (study,) = _blocks("yaml")
+    study = _blocks("yaml")[0]
     path = tmp_path / "first.yaml"
     path.write_text(study)
     loaded = load_study(str(path), ("seeds=[0,1,2,3,4]",))
@@ -87,6 +89,19 @@ def test_study_of_the_readme_plans(tmp_path: Path):
         "gamenet-no_history",
     ]
     assert len(plan.trials) == 1 + 5 + 5
+
+
+def test_grid_published_and_scales_of_the_readme_plan(tmp_path: Path):
+    study, more = (yaml.safe_load(block) for block in _blocks("yaml"))
+    path = tmp_path / "second.yaml"
+    path.write_text(yaml.safe_dump({**study, **more, "reference": "kindmed-heads-4"}))
+    loaded = load_study(str(path), ("scale=small",))
+    plan = make_plan(loaded, study_data(loaded, tmp_path))
+    names = ["kindmed-heads-1", "kindmed-heads-4", "kindmed-heads-16"]
+    assert [arm.name for arm in plan.record.arms] == names
+    assert plan.record.cohort.counts["patients"] == 300
+    assert {spec.training.epochs for spec in plan.trials.values()} == {3}
+    assert plan.record.published[0].number == "Table V"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ _SECOND_CODE = 0.22  # chance of a second code for one condition
 _POOL = {"diagnoses": 1.9, "procedures": 0.5}  # mean number of pool codes beyond the first
 _OWN_CODES = 3  # pool diagnoses that come back at a patient's visits, each with chance
 _OWN_CHANCE = 0.25
-_VERSION = "9:"
+VERSION = "9:"
 
 
 @dataclass(frozen=True)
@@ -160,5 +160,5 @@ def _changes(row: Int64[np.ndarray, " rows"]) -> Bool[np.ndarray, " rows"]:
 def _frame(
     row: np.ndarray, code: np.ndarray, names: tuple[str, ...], visit: np.ndarray
 ) -> pd.DataFrame:
-    labels = np.array([_VERSION + name for name in names], dtype=object)
+    labels = np.array([VERSION + name for name in names], dtype=object)
     return pd.DataFrame({"visit": visit[row], "code": labels[code]})

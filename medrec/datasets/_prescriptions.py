@@ -64,6 +64,22 @@ class Law:
     shifts: Float64[np.ndarray, "2 drugs"]
 
 
+@dataclass(frozen=True)
+class Effects:
+    """What is planted on top of the law.
+
+    Attributes:
+        added: drugs that a visit gets in any case. Nothing remembers them: all other drugs are
+            those of the law alone.
+        reaction: drugs that an adverse reaction is treated with.
+        reacts: visits that get them, if drugs of the visit before interact.
+    """
+
+    added: Bool[np.ndarray, "drugs visits"]
+    reaction: Int64[np.ndarray, " some"]
+    reacts: Bool[np.ndarray, " visits"]
+
+
 def make_law(
     conditions: tuple[Condition, ...],
     interactions: tuple[tuple[str, str], ...],
@@ -90,7 +106,7 @@ def make_law(
 
 
 def prescribe(
-    law: Law, population: Population, rng: np.random.Generator
+    law: Law, population: Population, rng: np.random.Generator, effects: Effects | None = None
 ) -> Bool[np.ndarray, "drugs visits"]:
     """Returns which drugs each visit gets; at least one."""
     odds = _odds(law, population, rng)
@@ -102,10 +118,24 @@ def prescribe(
         draw = rng.random((3, len(law.drugs), len(rows)))
         kept = draw[0] < law.strengths.history * law.keep[:, None] * memory[:, patients]
         likely = odds[:, rows] + law.shifts[min(number, 1)][:, None]
-        today = _visit(law, kept, likely, draw[1], draw[2] < law.strengths.avoidance)
+        careful = draw[2] < law.strengths.avoidance
+        today = _visit(law, kept, likely, draw[1], careful)
         memory[:, patients] = np.where(today, 1.0, _FADING * memory[:, patients])
         given[:, rows] = today
+        if effects is not None:
+            given[:, rows] |= effects.added[:, rows]
+        if effects is not None and number:
+            after = effects.reacts[rows] & interacting(law, given[:, rows - 1])
+            given[effects.reaction[:, None], rows[after]] = True
     return given
+
+
+def interacting(law: Law, given: Bool[np.ndarray, "drugs visits"]) -> Bool[np.ndarray, " visits"]:
+    """Returns the visits at which two drugs interact."""
+    found = np.zeros(given.shape[1], dtype=bool)
+    for drug, others in enumerate(law.neighbours):
+        found |= given[drug] & given[others].any(axis=0)
+    return found
 
 
 def _visit(

@@ -2,27 +2,33 @@
 
 Diagnoses and procedures are ICD-9-CM (written `9:4280`), medications ATC level 3. What causes the
 medications is known, because it is planted: current conditions, history, and avoidance of
-interactions, each with a switch. So a test or an ablation can be checked against the truth. The
-switches change medications only: patients, times, diagnoses and procedures stay as they are.
+interactions, each with a switch; and, off unless asked for, blocks of the ICD tree, relations
+between codes, and reactions to interacting drugs. So a test or an ablation can be checked against
+the truth. The switches change medications only: patients, times, diagnoses and procedures stay as
+they are. (`rare_codes` alone adds diagnoses, and changes nothing else.)
 
 Sizes follow the MIMIC-III cohort of the literature, as the README of SafeDrug's code gives them
 (6,350 patients, 15,032 visits; a visit has 10.51 diagnoses, 3.84 procedures, 11.65 medications).
 No patient's data was used.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, Shaped
 from pydantic import Field
 
 from medrec.cohort import Kind
 from medrec.datasets._base import Dataset
 from medrec.datasets._coding import draw_codes
 from medrec.datasets._conditions import read_conditions, read_pools
+from medrec.datasets._effects import Planted, Visits, make_effects
 from medrec.datasets._population import Population, draw_population
 from medrec.datasets._prescriptions import Strengths, make_law, prescribe
+from medrec.datasets._rare_codes import with_rare_codes
+from medrec.datasets._services import SERVICES, services
 from medrec.errors import InputError
 from medrec.knowledge.tables import read_interactions
 from medrec.records import CohortOptions, Records
@@ -56,13 +62,45 @@ class SyntheticOptions(CohortOptions):
         le=1.0,
         description="probability that a drug is withheld if it interacts with one already given",
     )
+    rare_codes: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=10.0,
+        description="mean number of additional rare diagnoses of a visit, drawn at random",
+    )
+    ontology: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="probability that a rare diagnosis causes the drug of its block of the ICD "
+        "tree (invented)",
+    )
+    relations: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="probability that two related codes of a visit cause the drug of their "
+        "relation (invented)",
+    )
+    reactions: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="probability that the visit after interacting drugs has the drugs of an "
+        "adverse reaction (invented)",
+    )
+    service: tuple[str, ...] = Field(
+        default=(),
+        description="keep stays that a service of these codes cared for, e.g. CMED,CSURG; "
+        "default all",
+    )
 
 
 def load(source: Path | None, options: SyntheticOptions) -> Records:
     """Returns the synthetic records; equal options give equal records in every process.
 
     Raises:
-        InputError: a source folder is given.
+        InputError: a source folder is given, or `service` names one that there is not.
     """
     if source is not None:
         raise InputError(
@@ -70,15 +108,22 @@ def load(source: Path | None, options: SyntheticOptions) -> Records:
             f" Leave it out."
         )
     conditions = read_conditions()
-    people, coding, keys, drugs = np.random.default_rng(options.seed).spawn(4)
+    root = np.random.default_rng(options.seed)
+    people, coding, keys, drugs = root.spawn(4)
+    rare, ontology, relations, reactions = root.spawn(4)
     population = draw_population(options.patients, conditions, people)
     visit = _visit_keys(len(population.patient), keys)
     codes = draw_codes(population, conditions, read_pools(), visit, coding)
+    codes["diagnoses"] = with_rare_codes(codes["diagnoses"], visit, options.rare_codes, rare)
     strengths = Strengths(options.current, options.history, options.avoidance)
     law = make_law(conditions, read_interactions("embedded"), strengths)
-    given = prescribe(law, population, drugs)
+    planted = Planted(options.ontology, options.relations, options.reactions)
+    streams = (ontology, relations, reactions)
+    effects = make_effects(law, Visits(visit, codes), planted, streams)
+    given = prescribe(law, population, drugs, effects)
     codes["medications"] = _medications(given, law.drugs, visit)
-    return _records(population, visit, codes)
+    service = services(population, conditions)
+    return _of_services(_records(population, visit, service, codes), options.service)
 
 
 def _visit_keys(visits: int, rng: np.random.Generator) -> Int64[np.ndarray, " visits"]:
@@ -96,7 +141,10 @@ def _medications(
 
 
 def _records(
-    population: Population, visit: Int64[np.ndarray, " visits"], codes: dict[Kind, pd.DataFrame]
+    population: Population,
+    visit: Int64[np.ndarray, " visits"],
+    service: Shaped[np.ndarray, " visits"],
+    codes: dict[Kind, pd.DataFrame],
 ) -> Records:
     patients = pd.DataFrame(
         {
@@ -114,10 +162,29 @@ def _records(
             "admitted": population.admitted,
             "order": population.admitted,
             "age": np.minimum(population.age[population.patient] + years.astype(np.int64), 120),
-            "service": "unknown",
+            "service": service,
         }
     )
     return Records(patients=patients, visits=visits, codes=codes)
+
+
+def _of_services(records: Records, service: tuple[str, ...]) -> Records:
+    """Returns the visits of these services, or all if none is named."""
+    wanted = {name.upper() for name in service}
+    if not wanted:
+        return records
+    unknown = sorted(wanted - set(SERVICES))
+    if unknown:
+        raise InputError(
+            f"No synthetic visit has the service {unknown[0]!r} of `service`; there are "
+            f"{', '.join(SERVICES)}."
+        )
+    of_them = records.visits["service"].isin(wanted)
+    return replace(
+        records,
+        visits=records.visits[of_them].reset_index(drop=True),
+        dropped={"admissions of other services": int((~of_them).sum())},
+    )
 
 
 DATASET = Dataset(

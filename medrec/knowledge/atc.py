@@ -132,7 +132,8 @@ def _tree(titles: dict[str, str], origin: Origin) -> Hierarchy:
             nodes.setdefault(above, "")
     ordered = {code: nodes[code] for code in sorted(nodes)}
     parents = {code: up for code in ordered if (up := parent(code)) is not None}
-    return Hierarchy(origin, ordered, parents)
+    # A drug's local name that begins with a letter of ATC is below no class.
+    return Hierarchy(origin, ordered, parents, form=_CODE.pattern)
 
 
 def _above(code: str) -> Iterable[str]:

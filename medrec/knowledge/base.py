@@ -1,5 +1,6 @@
 """Everything a model is told besides the training visits."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,9 +10,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from medrec import splits
-from medrec.cohort import Cohort
+from medrec.cohort import KINDS, Codes, Cohort, Kind
 from medrec.errors import KnowledgeError
 from medrec.knowledge import tables
+from medrec.knowledge.built_in import built_in_bundle, built_in_fingerprint
 from medrec.knowledge.bundle import Bundle, open_bundle, vocabulary_digest
 from medrec.knowledge.molecules import Molecules, load_molecules
 from medrec.spec import KnowledgeSpec
@@ -26,7 +28,10 @@ class Knowledge:
         interacts: drug classes that interact, symmetric, zero diagonal.
         co_prescribed: drug classes prescribed together at a visit of a *training* patient.
         structures: SMILES of each drug class, possibly none.
-        bundle: hierarchies, relations and text vectors, where the study names a bundle.
+        vocabulary: codes of each kind.
+        genders, groups: number of each in the cohort.
+        training_visits: codes of each visit of a *training* patient, for graphs made of visits.
+        bundle: hierarchies, relations and text vectors: the study's, or the built-in one.
         cache: folder for derived molecule graphs; None computes them anew.
     """
 
@@ -36,7 +41,11 @@ class Knowledge:
     interacts: Bool[np.ndarray, "drugs drugs"]
     co_prescribed: Bool[np.ndarray, "drugs drugs"]
     structures: tuple[tuple[str, ...], ...]
-    bundle: Bundle | None = None
+    vocabulary: Mapping[Kind, tuple[str, ...]]
+    genders: int
+    groups: int
+    training_visits: Mapping[Kind, Codes]
+    bundle: Bundle
     cache: Path | None = None
 
     @cached_property
@@ -52,7 +61,7 @@ class Tables:
     Attributes:
         interactions: pairs of drug classes.
         structures: SMILES of each drug class.
-        bundle: where the spec names one.
+        bundle: where the spec names one; otherwise the built-in one stands in its place.
         fingerprint: sha256 of the content.
     """
 
@@ -84,6 +93,12 @@ def co_prescription_matrix(cohort: Cohort) -> Bool[np.ndarray, "drugs drugs"]:
     return together
 
 
+def training_visits(cohort: Cohort) -> dict[Kind, Codes]:
+    """Returns the codes of the training patients' visits, a row a visit, patient by patient."""
+    rows = cohort.visits_of(cohort.members(splits.TRAIN))
+    return {kind: cohort.codes[kind].take(rows) for kind in KINDS}
+
+
 def read_tables(spec: KnowledgeSpec, cohort: Cohort) -> Tables:
     """Returns the interacting pairs, structures, bundle and fingerprint that a spec stands for.
 
@@ -94,7 +109,9 @@ def read_tables(spec: KnowledgeSpec, cohort: Cohort) -> Tables:
     if spec.bundle is None:
         pairs = tables.read_interactions(spec.interactions)
         structures = tables.read_structures(spec.structures)
-        return Tables(pairs, structures, None, tables.fingerprint(pairs, structures))
+        parts = tables.fingerprint(pairs, structures) + built_in_fingerprint()
+        digest = hashlib.sha256(parts.encode()).hexdigest()
+        return Tables(pairs, structures, None, digest)
     bundle = open_bundle(Path(spec.bundle))
     if bundle.vocabulary != vocabulary_digest(cohort):
         raise KnowledgeError(
@@ -126,6 +143,10 @@ def load_knowledge(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None = Non
         interacts=interaction_matrix(medications, found.interactions),
         co_prescribed=co_prescription_matrix(cohort),
         structures=tuple(found.structures.get(code, ()) for code in medications),
-        bundle=found.bundle,
+        vocabulary=cohort.vocabulary,
+        genders=len(cohort.genders),
+        groups=len(cohort.groups),
+        training_visits=training_visits(cohort),
+        bundle=found.bundle or built_in_bundle(cohort, found.interactions, found.structures),
         cache=cache,
     )

@@ -4,13 +4,10 @@ A source whose files are not there is left out and named; a file that is there b
 error. What a user must license (UMLS, SemMedDB) is read from the user's own copy only.
 """
 
-from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32
 
 from medrec.cohort import KINDS, Cohort, Kind
 from medrec.errors import KnowledgeError
@@ -23,6 +20,7 @@ from medrec.knowledge.functional_groups import load_drugcentral
 from medrec.knowledge.graph import Known, knowledge_graph
 from medrec.knowledge.hierarchy import Hierarchy
 from medrec.knowledge.icd import load_icd
+from medrec.knowledge.nodes import titled
 from medrec.knowledge.options import KnowledgeOptions
 from medrec.knowledge.origin import Origin
 from medrec.knowledge.relations import node
@@ -50,7 +48,7 @@ def build_bundle(
     structures = _structures(sources, options, names)
     trees = _trees(sources)
     graph = knowledge_graph(sources, options, Known(trees, interactions, names))
-    nodes, titles, parents = _titled(cohort, trees)
+    nodes, titles, parents = titled(cohort, trees)
     text = np.zeros((len(nodes), 0), dtype=np.float32)
     if options.text != "none":
         by_node = dict(zip(nodes, titles, strict=True))
@@ -128,33 +126,3 @@ def _trees(sources: Sources) -> dict[Kind, list[Hierarchy]]:
     trees["medications"].append(atc)
     sources.note(atc.origin, "medications", atc.titles)
     return trees
-
-
-def _titled(
-    cohort: Cohort, trees: Mapping[Kind, Sequence[Hierarchy]]
-) -> tuple[tuple[str, ...], tuple[str, ...], Int32[np.ndarray, " nodes"]]:
-    """Returns the codes and their ancestors, their titles, and the row of each one's parent."""
-    titles: dict[str, str] = {}
-    parents: dict[str, str] = {}
-    for kind in KINDS:
-        for code in cohort.vocabulary[kind]:
-            path = _path(code, trees[kind])
-            for (name, title), (above, _) in pairwise([*path, ("", "")]):
-                titles.setdefault(node(kind, name), title)
-                if above:
-                    parents[node(kind, name)] = node(kind, above)
-    names = tuple(sorted(titles))
-    row = {name: i for i, name in enumerate(names)}
-    above_rows = [row[parents[name]] if name in parents else -1 for name in names]
-    return names, tuple(titles[name] for name in names), np.array(above_rows, dtype=np.int32)
-
-
-def _path(code: str, trees: Sequence[Hierarchy]) -> list[tuple[str, str]]:
-    """Returns (name, title) of a code and its ancestors; a retired code hangs below a prefix."""
-    for tree in trees:
-        known = tree.resolve(code)
-        if known is not None:
-            found = [known, *tree.ancestors(known)]
-            path = [(name, tree.titles[name]) for name in found]
-            return path if known == code else [(code, ""), *path]
-    return [(code, "")]

@@ -1,5 +1,6 @@
 """A tree of codes: ICD chapters down to codes, CCS levels, ATC levels."""
 
+import re
 from dataclasses import dataclass
 
 from medrec.knowledge.origin import Origin
@@ -14,11 +15,13 @@ class Hierarchy:
         titles: English title of each node, inner nodes included; "" where the source has none.
         parents: parent of each node that has one. Nodes are written as in `medrec.codes`; blocks
             and chapters as "9:420-429". No cycle.
+        form: regular expression of what can be a code of this tree at all; "" for anything.
     """
 
     origin: Origin
     titles: dict[str, str]
     parents: dict[str, str]
+    form: str = ""
 
     def __contains__(self, code: str) -> bool:
         return code in self.titles
@@ -39,6 +42,8 @@ class Hierarchy:
             >>> tree.resolve("9:4289"), tree.resolve("9:999")
             ('9:428', None)
         """
+        if self.form and not re.fullmatch(self.form, code):
+            return None
         shortest = code.find(":") + 2
         above = (code[:end] for end in range(len(code), shortest - 1, -1))
         return next((name for name in above if name in self.titles), None)

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medrec.knowledge.hierarchy import Hierarchy
-from medrec.knowledge.icd_chapters import CHAPTERS_9_PROCEDURES, RANGES_9, SECTIONS_PCS
 from medrec.knowledge.icd_files import (
     axis_titles,
     icd9_titles,
@@ -30,6 +29,7 @@ from medrec.knowledge.icd_files import (
     pcs_titles,
     read_tabular,
 )
+from medrec.knowledge.icd_known import diagnosis_tree_9, procedure_tree_9, procedure_tree_10
 from medrec.knowledge.icd_tree import CodedKind, IcdTree, Version
 from medrec.knowledge.source_files import find_files, require_files
 
@@ -79,11 +79,7 @@ def icd9_diagnoses(titles: Path, inner: Path | None = None) -> Hierarchy:
     Raises:
         KnowledgeError: a file is malformed.
     """
-    tree = IcdTree("9", lambda code: 4 if code[0] == "E" else 3)
-    tree.add_codes(icd9_titles(titles, "diagnoses"), headers=True)
-    chapters = dict(line.split(":") for line in RANGES_9.replace("\n    ", " ").split("\n"))
-    blocks = {block: chapter for chapter, found in chapters.items() for block in found.split()}
-    tree.add_ranges([*blocks, *chapters], blocks)
+    tree = diagnosis_tree_9(icd9_titles(titles, "diagnoses"))
     if inner is not None:
         tree.add_titles(inner_titles(inner))
     rules = {"inner titles": "none" if inner is None else "icd-9-hierarchy"}
@@ -101,10 +97,7 @@ def icd9_procedures(titles: Path) -> Hierarchy:
     Raises:
         KnowledgeError: the file is malformed.
     """
-    tree = IcdTree("9", lambda _: 2)
-    tree.add_codes(icd9_titles(titles, "procedures"), headers=True)
-    tree.add_ranges(CHAPTERS_9_PROCEDURES, {})
-    tree.add_titles(CHAPTERS_9_PROCEDURES)
+    tree = procedure_tree_9(icd9_titles(titles, "procedures"))
     return tree.finish("ICD-9-CM procedures", [titles], {})
 
 
@@ -143,13 +136,8 @@ def icd10_procedures(codes: Sequence[Path], axes: Path | None = None) -> Hierarc
     Raises:
         KnowledgeError: a file is malformed.
     """
-    tree = IcdTree("10", lambda _: 1)
-    if axes is not None:
-        tree.add_codes(axis_titles(axes), headers=True)
-    for path in _by_year(codes):
-        tree.add_codes(pcs_titles(path), headers=True)
-    tree.link()
-    tree.add_titles(SECTIONS_PCS)
+    listed = [axis_titles(axes)] if axes is not None else []
+    tree = procedure_tree_10(*listed, *(pcs_titles(path) for path in _by_year(codes)))
     rules = {"inner titles": "sections" if axes is None else "axes"}
     return tree.finish("ICD-10-PCS procedures", [*codes, *([axes] if axes else [])], rules)
 

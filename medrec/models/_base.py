@@ -5,7 +5,7 @@ scores of visit t depend on diagnoses and procedures up to t and on medications 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from medrec import losses
 from medrec.batching import Batch
-from medrec.cohort import Cohort
+from medrec.cohort import Cohort, Kind
 from medrec.controllers import CONTROLLERS, PUBLISHED_GAIN, Control, Controller
 from medrec.knowledge.base import Knowledge
 from medrec.spec import ModelConfig, Training
@@ -37,6 +37,13 @@ class NeuralRecommender(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch) -> Float[Tensor, "patients visits drugs"]:
         """Returns logits for every visit."""
+
+    def pretrain(self) -> None:
+        """Runs once before the first epoch, seeded; most models have nothing to do here.
+
+        What it learns must lie in weights or buffers of the checkpoint: a resumed trial does not
+        run it again.
+        """
 
     @abstractmethod
     def loss(
@@ -92,6 +99,8 @@ class Model:
         build: (settings, knowledge) to an untrained model.
         seeded: whether the result depends on the seed; otherwise one trial stands for all seeds.
         training: settings of the loop that suit it, used where a study gives none.
+        embeddings: name in the checkpoint of the vectors of each kind of code; a row a code, in
+            the order of the vocabulary (further rows are ignored).
     """
 
     title: str
@@ -100,6 +109,7 @@ class Model:
     build: Callable[[Any, Knowledge], Recommender]
     seeded: bool = True
     training: Training = field(default_factory=Training)
+    embeddings: Mapping[Kind, str] = field(default_factory=dict)
 
 
 class DdiLossConfig(ModelConfig):

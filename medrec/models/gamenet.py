@@ -121,4 +121,9 @@ MODEL = Model(
     # One step per 16 patients instead of per visit: the published 1e-4 is far too small. Chosen on
     # the validation split of synthetic cohorts.
     training=Training(epochs=20, batch_size=16, learning_rate=5e-3),
+    embeddings={
+        "diagnoses": "encoder.diagnoses.embedding.weight",
+        "procedures": "encoder.procedures.embedding.weight",
+        "medications": "prescription_graph.first",
+    },
 )

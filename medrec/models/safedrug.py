@@ -153,4 +153,8 @@ MODEL = Model(
     # rectified units die and training stalls at the base rates. Chosen on the validation split of
     # synthetic cohorts.
     training=Training(epochs=20, batch_size=16, learning_rate=1e-3),
+    embeddings={
+        "diagnoses": "encoder.diagnoses.embedding.weight",
+        "procedures": "encoder.procedures.embedding.weight",
+    },
 )

@@ -8,12 +8,14 @@ import numpy as np
 
 from medrec.evaluation import metrics
 from medrec.metrics._base import Metric
-from sweeps.evaluate import Scope, Scores, evaluate_scopes
+from sweeps.evaluate import ROWS, Scope, Scores, evaluate_scopes
 from sweeps.record import Arm, StudyRecord
+from sweeps.services import Rows, service_rows
 from sweeps.statistics.bootstrap import Intervals, crossed_intervals
 from sweeps.store import ResultsStore
 
-SCOPES: tuple[Scope, ...] = ("all", "transitions")
+SERVICE = "service "
+"""What the scope of a service begins with; its name follows."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class StudyResults:
         histories: columns by epoch of each stored trial of an arm, by key.
         searches: records of each search by its name, in order of their number.
         failures: reason and attempts of failed trials, by key.
+        services: scope of each block of the table by service, in order; none where the cohort has
+            one service only, or the directory does not say.
     """
 
     record: StudyRecord
@@ -48,6 +52,7 @@ class StudyResults:
     histories: Mapping[str, dict[str, list[float]]]
     searches: Mapping[str, list[dict[str, Any]]]
     failures: Mapping[str, dict[str, Any]]
+    services: tuple[Scope, ...] = ()
 
     def arm(self, name: str) -> Arm:
         """Returns the arm of that name."""
@@ -103,7 +108,9 @@ def gather(store: ResultsStore) -> StudyResults:
         DamagedTrialError: a stored trial does not match its manifest.
     """
     record = store.study()
-    scores = evaluate_scopes(store, record, SCOPES)
+    services = _service_scopes(store)
+    rows = {**ROWS, **services}
+    scores = evaluate_scopes(store, record, rows, rows)
     names = [arm.name for arm in record.arms]
     reference = np.array([names.index(reference_name(record, arm)) for arm in record.arms])
     intervals = {
@@ -128,7 +135,14 @@ def gather(store: ResultsStore) -> StudyResults:
         histories={key: store.history(key) for key in keys},
         searches={plan.name: _search(store, plan.name) for plan in record.searches},
         failures=store.failures(),
+        services=tuple(services),
     )
+
+
+def _service_scopes(store: ResultsStore) -> dict[Scope, Rows]:
+    found = store.services()
+    named = {} if found is None else service_rows(found)
+    return {SERVICE + name: rows for name, rows in named.items()}
 
 
 def _search(store: ResultsStore, name: str) -> list[dict[str, Any]]:

@@ -46,10 +46,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells in the columns' order; a row that is not ranked is never marked as best."""
+    """Cells in the columns' order.
+
+    Attributes:
+        cells: one a column.
+        ranked: whether it may be marked as best.
+        block: rows of the same block stand together and are compared with one another alone.
+    """
 
     cells: tuple[Cell, ...]
     ranked: bool = True
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,11 @@ def cohort_sentence(results: StudyResults) -> str:
 
 def interval_sentence(results: StudyResults, reference: str) -> str:
     """Returns what the intervals are and over what; `reference` says what Δ is taken to."""
+    return f"{estimate_sentence(results)} Δ: arm minus {reference}, same patients drawn."
+
+
+def estimate_sentence(results: StudyResults) -> str:
+    """Returns what the estimates and their intervals are, and over what."""
     record = results.record
     seeds = ", ".join(str(seed) for seed in record.seeds)
     few = ", and too short if seeds differ much (few seeds)" if len(record.seeds) < FEW else ""
@@ -188,7 +200,7 @@ def interval_sentence(results: StudyResults, reference: str) -> str:
         f"Estimates are means over training seeds ({seeds}); in brackets {LEVEL:.0%} percentile "
         "intervals over training seeds and test patients, crossed bootstrap with "
         f"{record.resamples:,} resamples, bootstrap seed {record.bootstrap_seed}, not adjusted "
-        f"for multiple comparisons{few}. Δ: arm minus {reference}, same patients drawn."
+        f"for multiple comparisons{few}."
     )
 
 

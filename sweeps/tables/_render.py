@@ -38,19 +38,28 @@ _LATEX = {
 
 
 def best_rows(table: TableData, column: int) -> set[int]:
-    """Returns the rows that are best in a column, equal ones together, as printed."""
+    """Returns the rows that are best in a column within their block, equal ones as printed."""
     what = table.columns[column]
     if not what.mark_best or what.higher_is_better is None:
         return set()
-    found = {}
+    blocks: dict[str, dict[int, float]] = {}
     for index, row in enumerate(table.rows):
         cell = row.cells[column]
         if row.ranked and isinstance(cell, Value):
+            found = blocks.setdefault(row.block, {})
             found[index] = round(cell.estimate, what.decimals)
-    if len(found) < 2:
-        return set()
-    best = max(found.values()) if what.higher_is_better else min(found.values())
-    return {index for index, value in found.items() if value == best}
+    best = max if what.higher_is_better else min
+    return {
+        index
+        for found in blocks.values()
+        for index, value in found.items()
+        if len(found) > 1 and value == best(found.values())
+    }
+
+
+def begins_block(table: TableData, index: int) -> bool:
+    """Returns whether a row is the first of a block that follows another."""
+    return index > 0 and table.rows[index].block != table.rows[index - 1].block
 
 
 def number(value: float, column: Column) -> str:
@@ -154,6 +163,8 @@ def to_latex(table: TableData) -> str:
             main = f"\\textbf{{{main}}}" if index in best[place] else main
             # Braces keep a bracket at the start of a row from being read as an argument of \\.
             texts.append(f"{main} {{\\scriptsize {interval}}}" if interval else main)
+        if begins_block(table, index):
+            lines.append("\\midrule")
         lines.append(" & ".join(texts) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", "\\end{table}", ""])
 
@@ -176,7 +187,8 @@ def to_html(table: TableData) -> str:
         cells = ""
         for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
             cells += _html_cell(cell, column, index in best[place], first=place == 0)
-        lines.append(f"<tr>{cells}</tr>")
+        mark = ' class="block"' if begins_block(table, index) else ""
+        lines.append(f"<tr{mark}>{cells}</tr>")
     lines += [
         "</tbody></table></div>",
         f"<figcaption>{html.escape(table.caption)}</figcaption></figure>",

@@ -12,12 +12,19 @@ from sweeps.study import SHIPPED, Study, load_study, shipped
 
 @pytest.fixture(scope="module", params=shipped())
 def study(request) -> Study:
-    return load_study(request.param)
+    """The study at its small scale, where it has one: its arms are the same, its cohort quick."""
+    small = "small" in load_study(request.param).scales
+    return load_study(request.param, ("scale=small",) if small else ())
 
 
 @pytest.fixture(scope="module")
 def plan(study, tmp_path_factory) -> Plan:
     return make_plan(study, study_data(study, tmp_path_factory.mktemp("out")))
+
+
+def test_every_scale_is_a_valid_study(study):
+    for scale in study.scales:
+        assert load_study(study.name, (f"scale={scale}",)).scale == scale
 
 
 def test_there_is_a_study_to_start_from():

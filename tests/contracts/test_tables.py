@@ -9,7 +9,7 @@ from sweeps.statistics.results import gather
 from sweeps.store import ResultsStore
 from sweeps.tables._base import Table
 from sweeps.tables._render import FORMATS, to_html
-from tests.sweeps.fabricate import fabricate
+from tests.sweeps.fabricate import ARMS, GRID_ARMS, fabricate, services, with_published
 
 NAMES = plugins.names("sweeps.tables")
 WRITERS = {**FORMATS, "html": to_html}
@@ -18,9 +18,12 @@ WRITERS = {**FORMATS, "html": to_html}
 @pytest.fixture(scope="module", params=["whole", "one trial missing", "an arm missing"])
 def results(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
-    record = fabricate(root, resamples=50)
+    record = with_published(root, fabricate(root, resamples=50, arms=(*ARMS, *GRID_ARMS)))
+    store = ResultsStore(root)
+    store.write_services(services(store.load(record.arms[0].trials["0"]).predictions))
     keys = {"whole": [], "one trial missing": ["1"], "an arm missing": ["0", "1", "2"]}
-    for arm in (record.arms[1], record.arms[4]):
+    holed = [record.arms[1], record.arms[4], *(a for a in record.arms if a.varied)]
+    for arm in holed[:2] + holed[2::3]:  # of each table that has intervals
         for seed in keys[request.param]:
             shutil.rmtree(root / "trials" / arm.trials[seed])
     return request.param, gather(ResultsStore(root))

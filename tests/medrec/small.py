@@ -18,6 +18,8 @@ from medrec import light, plugins, splits, trial
 from medrec.batching import Batch, ResidentCohort
 from medrec.cohort import KINDS, Codes, Cohort, Kind, Provenance
 from medrec.knowledge.base import Knowledge, load_knowledge
+from medrec.knowledge.origin import Origin
+from medrec.knowledge.relations import from_names, union
 from medrec.models._base import Recommender
 from medrec.spec import CohortRef, KnowledgeSpec, Training, TrialSpec
 from medrec.training import Data
@@ -37,6 +39,17 @@ MOST = {"diagnoses": 6, "procedures": 3, "medications": 7}
 # other patients into the co-prescription graph would not show.
 NEVER_TOGETHER = ((0, 9), (3, 7))
 WITHOUT_STRUCTURE = VOCABULARY["medications"].index("A10A")
+# Relations between codes that visits have together, by predicate and kinds of their ends.
+SEMANTIC = (
+    (("AFFECTS", "diagnoses", "diagnoses"), "9:25000", "9:2724"),
+    (("AFFECTS", "diagnoses", "diagnoses"), "9:25000", "9:5849"),
+    (("CAUSES", "diagnoses", "diagnoses"), "9:4019", "9:4280"),
+    (("CAUSES", "diagnoses", "procedures"), "9:51881", "9:9671"),
+    (("COEXISTS_WITH", "diagnoses", "diagnoses"), "9:42731", "9:4280"),
+    (("ISA", "procedures", "procedures"), "9:9604", "9:9671"),
+    (("TREATS", "procedures", "diagnoses"), "9:3961", "9:41401"),
+    (("TREATS", "procedures", "diagnoses"), "9:3995", "9:5849"),
+)
 VISITS = np.array([2, 1, 3, 5, 1, 4, 2, 3] * 3, dtype=np.int64)
 
 
@@ -64,13 +77,13 @@ def small_cohort(seed: int = 0) -> Cohort:
         visits=VISITS.copy(),
         split=splits.split_patients(len(VISITS), "random", 1, (0.5, 0.25, 0.25)),
         gender=(np.arange(len(VISITS)) % 2).astype(np.int8),
-        group=np.zeros(len(VISITS), np.int8),
+        group=(np.arange(len(VISITS)) % 3).astype(np.int8),
         admitted=(30.0 * admitted).astype(np.float32),
         age=np.repeat(40 + np.arange(len(VISITS)), VISITS).astype(np.int16),
         service=(np.arange(total) % 2).astype(np.int8),
         codes={kind: to_codes(lists[kind]) for kind in KINDS},
         genders=("F", "M"),
-        groups=("unknown",),
+        groups=("black", "unknown", "white"),
         services=("MED", "SURG"),
         provenance=Provenance("small", {"seed": seed}, {"none": "0" * 64}, {"nothing": 0}),
     )
@@ -115,8 +128,12 @@ def scramble(cohort: Cohort, split: int) -> Cohort:
 
 @cache
 def small_knowledge(seed: int = 0) -> Knowledge:
-    """Returns the embedded knowledge for the cohort."""
-    return load_knowledge(small_cohort(seed), KnowledgeSpec())
+    """Returns the built-in knowledge for the cohort, and some semantic relations of codes."""
+    knowledge = load_knowledge(small_cohort(seed), KnowledgeSpec())
+    stated = [("/".join(name), f"{name[1]}/{a}", f"{name[2]}/{b}") for name, a, b in SEMANTIC]
+    triples = [(head, name, tail) for name, head, tail in stated]
+    graph = union(knowledge.bundle.relations, from_names(Origin("Made up", ""), triples))
+    return replace(knowledge, bundle=replace(knowledge.bundle, relations=graph))
 
 
 def whole_batch(cohort: Cohort | None = None) -> Batch:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from medrec.batching import ResidentCohort, evaluation_batches, training_batches
+from medrec.demographics import AGE_BINS
 from tests.medrec.models.reference import patients
 from tests.medrec.small import small_cohort, to_codes
 
@@ -38,6 +39,18 @@ def test_padding_is_at_the_end_and_no_wider_than_needed():
         real = codes != pad
         assert (real[..., 1:] <= real[..., :-1]).all()
         assert real.sum(dim=2).max() == codes.shape[2]
+
+
+def test_demographics_stand_beside_the_codes():
+    known = small_cohort()
+    age = known.age.copy()
+    age[[0, 3]] = -1, 93  # patient 0 has visits 0 and 1, patient 2 visits 3 to 5
+    cohort = replace(known, age=age)
+    batch = ResidentCohort(cohort).gather(torch.tensor([2, 0]))
+    assert batch.gender.tolist() == [cohort.gender[2], cohort.gender[0]]
+    assert batch.group.tolist() == [cohort.group[2], cohort.group[0]]
+    labels = [[(*AGE_BINS, "unknown")[i] for i in row] for row in batch.age.tolist()]
+    assert labels == [["90+", "40-44", "40-44"], ["unknown", "40-44", "unknown"]]
 
 
 def test_previous_are_the_medications_of_the_visit_before():

@@ -114,7 +114,7 @@ def test_the_events_are_the_cohort_row_by_row(tmp_path):
         for patient in members:
             expected = [
                 (None, f"GENDER//{cohort.genders[cohort.gender[patient]]}", None),
-                (None, "RACE_GROUP//unknown", None),
+                (None, f"RACE_GROUP//{cohort.groups[cohort.group[patient]]}", None),
             ]
             for v in cohort.visits_of(np.array([patient])).tolist():
                 days = float(cohort.admitted[v])
@@ -227,7 +227,7 @@ def test_plain_tables_are_the_cohort(tmp_path):
         "visits": cohort.visits.tolist(),
         "split": [splits.NAMES[i] for i in cohort.split],
         "gender": [cohort.genders[i] for i in cohort.gender],
-        "group": ["unknown"] * cohort.patients,
+        "group": [cohort.groups[i] for i in cohort.group],
     }
     visits = pq.read_table(folder / "visits.parquet").to_pydict()
     places = [(p, n) for p, count in enumerate(cohort.visits.tolist()) for n in range(count)]

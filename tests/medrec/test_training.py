@@ -1,5 +1,7 @@
 """The training loop: resuming, selection, and what it must not see."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from medrec import splits, trial
 from medrec.checkpoint import load_checkpoint, save_checkpoint
 from medrec.errors import NonFiniteLossError
 from medrec.evaluation import evaluate
-from medrec.knowledge.base import co_prescription_matrix
+from medrec.knowledge.base import co_prescription_matrix, training_visits
 from medrec.spec import Protocol, Training
 from medrec.training import derived_seed, predict, train
 from tests.medrec.small import (
@@ -28,6 +30,10 @@ ARMS = [
     ("gamenet", {"variant": "released"}),
     ("safedrug", {}),
     ("safedrug", {"variant": "released"}),
+    ("kindmed", {}),
+    ("dkinet", {}),
+    ("dkinet", {"variant": "released"}),
+    ("bh3", {}),
 ]
 
 
@@ -227,6 +233,38 @@ def test_co_prescription_comes_from_training_patients_alone():
         lists = lists_of(other, "medications")
         assert any({a, b} <= set(drugs) for drugs in lists for a, b in NEVER_TOGETHER)
         assert np.array_equal(co_prescription_matrix(other), expected)
+
+
+def test_training_visits_are_those_of_training_patients():
+    cohort = small_cohort()
+    members = cohort.members(splits.TRAIN).tolist()
+    first = np.concatenate([[0], np.cumsum(cohort.visits)])
+    for kind in ("diagnoses", "procedures", "medications"):
+        every = lists_of(cohort, kind)
+        expected = [codes for p in members for codes in every[first[p] : first[p + 1]]]
+        found = training_visits(cohort)[kind]
+        ends = zip(found.offsets[:-1], found.offsets[1:], strict=True)
+        assert [found.values[a:b].tolist() for a, b in ends] == expected
+
+
+def test_pretraining_comes_once_before_the_first_epoch(tmp_path):
+    spec = make_spec("gamenet", training=TRAINING)
+    data, calls, draws = data_of(small_cohort()), [], []
+
+    def run(report, checkpoint):
+        model = trial.build(spec, small_knowledge())
+        model.pretrain = lambda: (calls.append(model.training), draws.append(torch.rand(3)))
+        train(model, data, spec, report, checkpoint)
+
+    def stop(row):
+        raise KilledError
+
+    for report in (stop, lambda row: None):
+        with suppress(KilledError):
+            run(report, tmp_path / "checkpoint.safetensors")
+    assert calls == [True]  # resumed after the first epoch: not again
+    run(lambda row: None, None)
+    assert torch.equal(*draws)  # seeded by the trial
 
 
 def test_predictions_are_every_visit_once_in_order():

@@ -8,7 +8,18 @@ import numpy as np
 from medrec.predictions import Predictions
 from medrec.spec import CohortRef, Protocol, Training, TrialSpec
 from sweeps.evaluate import interaction_matrix
-from sweeps.record import Arm, CohortFacts, DdiGraph, SearchPlan, StudyRecord
+from sweeps.record import (
+    Arm,
+    CohortFacts,
+    DdiGraph,
+    PublishedCohort,
+    PublishedRow,
+    PublishedTable,
+    PublishedValue,
+    SearchPlan,
+    StudyRecord,
+)
+from sweeps.services import Services
 from sweeps.store import ResultsStore
 
 FINGERPRINT = "0123456789abcdef" * 4
@@ -20,6 +31,25 @@ ARMS = (
     ("no_ddi", "Full model without DDI loss_&", "full", "no_ddi_loss", True, 0.52),
     ("no_graph", "Full model without graph", "full", "no_graph", True, 0.30),
 )
+# Points of grids: name, title, model, no ablation, seeded, quality; what each varies.
+GRID_ARMS = (
+    ("full-ddi_target-0.06", "Full model, DDI target 0.06", "full", None, True, 0.40),
+    ("full-ddi_target-0.12", "Full model, DDI target 0.12", "full", None, True, 0.50),
+    ("full-ddi_target-0.3", "Full model, DDI target 0.3", "full", None, True, 0.45),
+    ("full-heads-1", "Full model, heads 1", "full", None, True, 0.40),
+    ("full-heads-16", "Full model, heads 16", "full", None, True, 0.44),
+    ("full-keys-last", "Full model, keys last", "full", None, True, 0.42),
+    ("full-keys-all", "Full model, keys all", "full", None, True, 0.47),
+)
+VARIED = {
+    "full-ddi_target-0.06": {"ddi_target": 0.06},
+    "full-ddi_target-0.12": {"ddi_target": 0.12},
+    "full-ddi_target-0.3": {"ddi_target": 0.3},
+    "full-heads-1": {"heads": 1},
+    "full-heads-16": {"heads": 16},
+    "full-keys-last": {"keys": "last"},
+    "full-keys-all": {"keys": "all"},
+}
 
 
 def spec(model: str, seed: int, config: dict | None = None) -> TrialSpec:
@@ -92,6 +122,8 @@ def fabricate(
                 model=model,
                 ablation=ablation,
                 full=None if ablation is None else "full",
+                family="full" if name in VARIED else name,
+                varied=VARIED.get(name, {}),
                 seeded=seeded,
                 trials=trials,
             )
@@ -154,6 +186,65 @@ def _record(arms, truth, patient, seeds: int, drugs: int, resamples: int) -> Stu
         resamples=resamples,
         bootstrap_seed=11,
     )
+
+
+def services(predictions, frequent=("MED", "CMED"), seed=0) -> Services:
+    """Most visits in two services, some in PSYCH and OBS; in another order than the trials."""
+    rng = np.random.default_rng(seed)
+    names = rng.choice(
+        [*frequent, "PSYCH", "OBS"], p=[0.5, 0.4, 0.06, 0.04], size=len(predictions.visit)
+    )
+    order = rng.permutation(len(names))
+    return Services(
+        predictions.patient[order], predictions.visit[order], tuple(names[order].tolist())
+    )
+
+
+def with_published(root: Path, record: StudyRecord) -> StudyRecord:
+    """Writes the record with two tables of a paper that never was, and returns it."""
+    cohort = PublishedCohort(
+        title="Elsewhere",
+        patients=6000,
+        visits=15000,
+        diagnoses=1900,
+        procedures=None,
+        medications=113,
+        notes=("The first day alone.",),
+    )
+    told = {"document": "paper", "citation": "A & B (2020); code: there", "cohort": cohort}
+    told |= {"spread": "width of nothing", "mark": "starred", "notes": ("Chosen on test.",)}
+    rows = (
+        (
+            "Ground truth",
+            "Ground truth",
+            {"ddi_rate": (0.0753, 0.001), "medications": (20.3564, 0.1)},
+            "",
+        ),
+        ("other", "Other_model", {"jaccard": (0.5, 0.002), "ddi_rate": (0.08, 0.001)}, "*"),
+        ("gamenet", "GAMENet", {"jaccard": (0.5219, 0.0024), "ddi_rate": (0.0764, None)}, "*"),
+        ("ours", "Theirs", {"jaccard": (0.5427, 0.0033), "ddi_rate": (0.06, 0.001)}, ""),
+    )
+    made = tuple(
+        PublishedRow(
+            row=name,
+            label=label,
+            values={key: PublishedValue(mean=m, spread=s) for key, (m, s) in values.items()},
+            mark=mark,
+            notes=("Odd",) if name == "other" else (),
+        )
+        for name, label, values, mark in rows
+    )
+    one = PublishedTable(
+        table="one",
+        number="Table 1",
+        title="Models",
+        rows=made,
+        arms={"gamenet": "gamenet", "full": "ours", "no_graph": "ours"},
+        **told,
+    )
+    changed = record.model_copy(update={"published": (one,)})
+    ResultsStore(root).write_study(changed)
+    return changed
 
 
 # number, state, values of (jaccard, ddi_rate)

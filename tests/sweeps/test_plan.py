@@ -14,6 +14,7 @@ from medrec import splits
 from medrec.spec import CohortRef, KnowledgeSpec, Protocol, Resources, Training, TrialSpec
 from sweeps.errors import StudyError
 from sweeps.plan import make_plan
+from sweeps.record import StudyRecord
 from sweeps.study import Study
 from tests.sweeps import tiny
 
@@ -188,6 +189,99 @@ def test_all_ablations_can_be_asked_for_at_once():
     made = plan(arms=[{"model": "gamenet", "ablations": "all"}])
     found = {a.ablation for a in made.record.arms}
     assert found == {None, "no_ddi_loss", "no_ddi_memory", "no_history", "no_memory"}
+
+
+# ------------------------------------------------------------------ grids
+
+GRID = {"model": "gamenet", "config": {"margin_weight": 0.1}}
+
+
+def test_a_grid_is_one_arm_for_each_combination_and_nothing_else():
+    grid = {"dim": [8, 16], "training.epochs": [3, 4]}
+    made = plan(arms=[{**GRID, "grid": grid}], reference="gamenet-dim-8-training.epochs-4")
+    assert [(a.name, a.title, a.varied) for a in made.record.arms] == [
+        (
+            f"gamenet-dim-{dim}-training.epochs-{epochs}",
+            f"GAMENet, dim {dim}, epochs {epochs}",
+            {"dim": dim, "training.epochs": epochs},
+        )
+        for dim in (8, 16)
+        for epochs in (3, 4)
+    ]
+    assert {a.family for a in made.record.arms} == {"gamenet"}
+    assert len(made.trials) == 4 * 2
+    for arm in made.record.arms:
+        for seed, key in arm.trials.items():
+            spec = made.trials[key]
+            assert spec.config["dim"] == arm.varied["dim"]
+            assert spec.config["margin_weight"] == 0.1
+            assert (spec.training.epochs, spec.seed) == (arm.varied["training.epochs"], int(seed))
+
+
+def test_a_point_of_a_grid_is_the_trial_of_an_entry_with_that_setting():
+    gridded = plan(arms=[{**GRID, "grid": {"dim": [8]}}], reference="gamenet-dim-8")
+    config = {**GRID["config"], "dim": 8}
+    assert gridded.trials == plan(arms=[{**GRID, "config": config}]).trials
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "names", "titles"),
+    [
+        ("ddi_target", [0.03, 0.1], ["ddi_target-0.03", "ddi_target-0.1"], "DDI target 0.03"),
+        ("memory", [True, False], ["memory-true", "memory-false"], "memory true"),
+        ("controller", ["none"], ["controller-none"], "controller none"),
+        ("training.clip_norm", [None, 1], ["training.clip_norm-null", "training.clip_norm-1.0"],
+         "clip norm null"),
+        ("dim", ["8"], ["dim-8"], "dim 8"),
+    ],
+)  # fmt: skip
+def test_values_of_every_kind_make_names(field, values, names, titles):
+    names = [f"mine-{name}" for name in names]
+    arm = {"model": "gamenet", "name": "mine", "title": "Mine", "grid": {field: values}}
+    made = plan(arms=[arm], reference=names[-1])
+    assert [arm.name for arm in made.record.arms] == names
+    assert made.record.arms[0].title == f"Mine, {titles}"
+    assert {arm.family for arm in made.record.arms} == {"mine"}
+
+
+def test_arms_without_a_grid_vary_nothing_and_know_their_entry():
+    arms = plan().record.arms
+    assert all(arm.varied == {} for arm in arms)
+    assert [arm.family for arm in arms] == [
+        "most_popular", "gamenet", "gamenet", "gamenet", "safedrug",
+    ]  # fmt: skip
+
+
+# ------------------------------------------------------------------ the rest of the record
+
+
+def test_the_record_has_every_code_and_whether_patients_may_be_shown():
+    found = tiny.data()
+    record = plan().record
+    assert record.vocabulary == {
+        "diagnoses": found.cohort.vocabulary["diagnoses"],
+        "procedures": found.cohort.vocabulary["procedures"],
+    }
+    assert record.medications == found.cohort.vocabulary["medications"]
+    assert record.cohort.open_data  # synthetic
+    provenance = dataclasses.replace(found.cohort.provenance, dataset="mimic4")
+    closed = dataclasses.replace(
+        found, cohort=dataclasses.replace(found.cohort, provenance=provenance)
+    )
+    assert not make_plan(Study.model_validate(FULL), closed).record.cohort.open_data
+
+
+def test_a_record_made_before_these_fields_still_reads():
+    content = json.loads(plan().record.model_dump_json())
+    for name in ("vocabulary", "published"):
+        del content[name]
+    del content["cohort"]["open_data"]
+    for arm in content["arms"]:
+        del arm["family"], arm["varied"]
+    read = StudyRecord.model_validate(content)
+    assert not read.cohort.open_data
+    assert read.vocabulary == {}
+    assert StudyRecord.model_validate_json(plan().record.model_dump_json()) == plan().record
 
 
 def test_a_search_is_not_part_of_the_frozen_plan():

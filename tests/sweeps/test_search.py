@@ -65,6 +65,32 @@ def journal(store: ResultsStore, name: str = "tune") -> optuna.Study:
 # ------------------------------------------------------------------ suggestions
 
 
+def test_a_dimension_is_searched_only_where_it_matters(store):
+    space = {"controller": {"choices": ["none", "gamenet", "molerec"]}, "ddi_gain": {},
+             "ddi_decay": {}, "dropout": {}}  # fmt: skip
+    search = Search(tiny.search_plan(trials=12, space=space), store)
+    found = play(search)
+    seen = set()
+    for record in found:
+        params, controller = record["params"], record["params"]["controller"]
+        seen.add(controller)
+        assert ("ddi_gain" in params) == (controller != "none")
+        assert ("ddi_decay" in params) == (controller == "gamenet")
+        assert "dropout" in params
+        assert search.spec(params).config["ddi_decay"] == params.get("ddi_decay", 0.85)
+    assert seen == {"none", "gamenet", "molerec"}
+    assert records(store) == found
+    again = Search(tiny.search_plan(trials=14, space=space), store)  # rebuilt from the records
+    assert len(play(again)) == 14
+    assert [t.params for t in journal(store).trials][:12] == [r["params"] for r in found]
+
+
+def test_what_the_study_fixes_decides_which_dimensions_matter(store):
+    plan = tiny.search_plan(config={"controller": "none"}, space={"ddi_gain": {}, "dropout": {}})
+    Search(plan, store).suggest()
+    assert records(store)[0]["params"].keys() == {"dropout"}
+
+
 def test_the_first_suggestion_is_the_setting_the_search_starts_from(store):
     plan = tiny.search_plan(config={"dim": 32}, training={"learning_rate": 0.003})
     number, spec = Search(plan, store).suggest()

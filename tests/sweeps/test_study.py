@@ -40,6 +40,71 @@ WRONG = [
         {"arms": [{"model": "most_popular", "ablations": ["no_memory"]}]},
         ["arms.0.ablations", "'no_memory'"],
     ),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"dim": [8, "wide"]}}]},
+        ["arms.0.grid.dim", "'wide'", "integer"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"dimm": [8]}}]},
+        ["arms.0.grid.dimm", "8", "Did you mean 'dim'?"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "config": {"dimm": 8}, "grid": {"dim": [8]}}]},
+        ["arms.0.config.dimm", "Did you mean 'dim'?"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"training.epochs": [0]}}]},
+        ["arms.0.grid.training.epochs", "0", "greater than or equal to 1"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"training.epoch": [1]}}]},
+        ["arms.0.grid.training.epoch", "Did you mean 'epochs'?"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"dim": []}}]},
+        ["arms.0.grid.dim", "at least one value"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"dim": [8, 8]}}]},
+        ["arms.0.grid.dim", "distinct", "[8, 8]"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"dropout": [0.1, 0.1000]}}]},
+        ["arms.0.grid.dropout", "distinct"],
+    ),
+    ({"arms": [{"model": "gamenet", "grid": {"dim": 8}}]}, ["arms.0.grid.dim", "8"]),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"dim": [8]}, "ablations": ["no_memory"]}]},
+        ["arms.0.grid", "ablations", "not both"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"dim": [8]}, "config": {"dim": 4}}]},
+        ["arms.0.grid.dim", "4", "as well"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "name": "n" * 78, "grid": {"dim": [8]}}]},
+        ["arms.0", "80 characters", "`name`"],
+    ),
+    (
+        {"arms": [{"model": "gamenet", "grid": {"dim": [8]}}]},
+        ["reference", "'gamenet'", "Did you mean 'gamenet-dim-8'?"],
+    ),
+    ({"scale": "small"}, ["scale", "'small'", "no scales"]),
+    ({"scale": 3, "scales": {"small": {}}}, ["scale", "3", "string"]),
+    (
+        {"scale": "smal", "scales": {"small": {}, "full": {}}},
+        ["scale", "'smal'", "Did you mean 'small'?", "['small', 'full']"],
+    ),
+    ({"scales": {"small": 3}}, ["scales.small", "3"]),
+    ({"scales": []}, ["scales", "[]"]),
+    (
+        {"scale": "small", "scales": {"small": {"sedes": [1]}}},
+        ["sedes", "Did you mean 'seeds'?"],
+    ),
+    (
+        {"scale": "small", "scales": {"small": {"arms.9.config.dim": 8}}},
+        ["scales.small.arms.9.config.dim", "no such field"],
+    ),
     ({"arms": []}, ["arms", "at least 1"]),
     (
         {"arms": [{"model": "gamenet"}, {"model": "gamenet", "config": {"dim": 8}}]},
@@ -214,6 +279,61 @@ def test_of_two_settings_of_one_field_the_last_holds(tmp_path):
 )
 def test_a_wrong_setting_is_refused(tmp_path, setting, named):
     assert named in refused(tmp_path, settings=(setting,))
+
+
+# ------------------------------------------------------------------ scales
+
+SCALES = {
+    "small": {
+        "cohort.options.patients": 12,
+        "training.epochs": 1,
+        "seeds": [5],
+        "arms.1.config.dim": 4,
+    },
+    "full": {},
+}
+
+
+def test_a_scale_sets_its_fields_and_no_other(tmp_path):
+    path = str(tiny.write_study(tmp_path, scales=SCALES))
+    small, plain = load_study(path, ("scale=small",)), load_study(path)
+    assert (small.scale, plain.scale) == ("small", None)
+    assert small.cohort.options == {"patients": 12}
+    assert small.training == {"epochs": 1}
+    assert small.seeds == (5,)
+    assert small.arms[1].config == {"dim": 4}
+    changed = {"scale", "cohort", "training", "seeds", "arms"}
+    assert small.model_dump(exclude=changed) == plain.model_dump(exclude=changed)
+    unscaled = {"scale"}
+    full = load_study(path, ("scale=full",))
+    assert full.model_dump(exclude=unscaled) == plain.model_dump(exclude=unscaled)
+
+
+def test_other_settings_hold_over_a_scale_wherever_they_stand(tmp_path):
+    path = str(tiny.write_study(tmp_path, scales=SCALES))
+    own = ("training.epochs=9", "cohort=some/folder", "seeds=[7]")
+    orders = [("scale=small", *own), (*own, "scale=small"), (own[0], "scale=small", *own[1:])]
+    found = [load_study(path, order) for order in orders]
+    assert found[0] == found[1] == found[2]
+    assert found[0].cohort == "some/folder"  # a scale's options of the cohort are no obstacle
+    assert (found[0].training["epochs"], found[0].seeds) == (9, (7,))
+    assert found[0].arms[1].config["dim"] == 4
+
+
+def test_a_scale_may_stand_in_the_file_and_be_changed(tmp_path):
+    path = str(tiny.write_study(tmp_path, scales=SCALES, scale="small"))
+    assert load_study(path).seeds == (5,)
+    assert load_study(path, ("scale=full",)).seeds == (0, 1)
+    assert load_study(path, ("scale=null",)).seeds == (0, 1)
+    assert load_study(path, ("scale=full", "scale=small")).seeds == (5,)
+
+
+def test_a_setting_leaves_the_scale_itself_as_it_is(tmp_path):
+    scales = {"small": {"training": {"epochs": 1}}}
+    path = str(tiny.write_study(tmp_path, scales=scales))
+    found = load_study(path, ("scale=small", "training.epochs=9"))
+    assert found.training == {"epochs": 9}
+    assert found.scales == scales
 
 
 def test_a_study_reads_back_from_its_own_yaml(tmp_path):
