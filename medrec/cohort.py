@@ -137,6 +137,25 @@ class Cohort:
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return starts + within
 
+    def carriers(self, kind: Kind) -> Int64[np.ndarray, " codes"]:
+        """Returns how many patients have each code of a kind."""
+        visit = np.repeat(np.arange(len(self.age)), self.codes[kind].counts)
+        return self._patients_with(self.codes[kind].values, visit, len(self.vocabulary[kind]))
+
+    def served(self) -> Int64[np.ndarray, " services"]:
+        """Returns how many patients each service cared for."""
+        return self._patients_with(self.service, np.arange(len(self.age)), len(self.services))
+
+    def _patients_with(
+        self,
+        values: Int[np.ndarray, " some"],
+        visit: Int64[np.ndarray, " some"],
+        size: int,
+    ) -> Int64[np.ndarray, " values"]:
+        patient = np.repeat(np.arange(self.patients), self.visits)[visit]
+        pairs = np.unique(np.stack([values.astype(np.int64), patient]), axis=1)
+        return np.bincount(pairs[0], minlength=size)
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over schema, vocabularies and every array; the same on every machine."""

@@ -19,8 +19,8 @@ class Join(nn.Module):
     def start_positive(self) -> None:
         """Makes the join pass something on.
 
-        As released, with weights and bias of either sign, the fusion puts out 0 for every input
-        in 4 of 10 draws, and then never learns.
+        As released, with weights and bias of either sign, the deep part puts out 0 for every
+        input in 4 of 10 draws, and then never learns.
         """
         with torch.no_grad():
             for name, parameter in self.mix.named_parameters():

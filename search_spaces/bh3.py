@@ -26,7 +26,9 @@ CONDITIONS: Conditions = {"hypergraph_heads": ("hypergraph_attention", (True,)),
 # The abstract's claims, one by one; the paper's own ablations are not known.
 ABLATIONS = {
     "no_pretraining": Ablation("without hierarchical pre-training", {"icd_pretrain": "none"}),
-    "no_ehr_hypergraph": Ablation("pairwise graph for EHR hypergraph", {"hypergraph": "pairwise"}),
+    "no_ehr_hypergraph": Ablation(
+        "one unweighted pairwise graph for EHR hypergraph", {"hypergraph": "pairwise"}
+    ),
     "no_molecular_hypergraph": Ablation("without molecular hypergraph", {"molecular": False}),
     "no_bilateral": Ablation("without bilateral enhancement", {"bilateral": False}),
     "no_hierarchy": Ablation("without hierarchy in convolution", {"hierarchy_depth": 1}),

@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution
 from pydantic import TypeAdapter, ValidationError
 
 from medrec import plugins
+from medrec.cohort import Cohort, Kind
 from medrec.errors import MedrecError
 from medrec.light import ModelFacts, model_facts
 from medrec.metrics._base import Metric
@@ -26,6 +27,7 @@ from sweeps.errors import StudyError
 from sweeps.open_data import is_open
 from sweeps.published import resolve
 from sweeps.record import Arm, CohortFacts, DdiGraph, Name, SearchPlan, StudyRecord
+from sweeps.services import FEWEST, RARE
 from sweeps.space import narrowed, to_json
 from sweeps.study import ArmRequest, SearchRequest, Study, near, parse, wrong_fields
 
@@ -63,6 +65,7 @@ def make_plan(study: Study, data: StudyData) -> Plan:
         for arm, specs in _arms(study, data, request, f"arms.{index}"):
             arms.append(arm)
             trials.update((spec.key, spec) for spec in specs)
+    arms = _told_apart(arms)
     names = [arm.name for arm in arms]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -98,16 +101,36 @@ def make_plan(study: Study, data: StudyData) -> Plan:
             pairs=data.interacting_pairs(),
         ),
         medications=data.cohort.vocabulary["medications"],
-        vocabulary={
-            "diagnoses": data.cohort.vocabulary["diagnoses"],
-            "procedures": data.cohort.vocabulary["procedures"],
-        },
+        vocabulary={kind: _shown(data.cohort, kind) for kind in ("diagnoses", "procedures")},
         true_ddi_rate=data.truth["ddi_rate"],
         true_medications=data.truth["medications"],
         resamples=study.resamples,
         bootstrap_seed=study.bootstrap_seed,
     )
     return Plan(record, trials, study.resources)
+
+
+def _shown(cohort: Cohort, kind: Kind) -> tuple[str, ...]:
+    """Returns the codes of a kind; on data that are not open, without those of few patients.
+
+    A data set's codes may be a hospital's own texts, and a record is made to be shared.
+    """
+    if is_open(cohort.provenance):
+        return cohort.vocabulary[kind]
+    carriers = cohort.carriers(kind).tolist()
+    codes = zip(cohort.vocabulary[kind], carriers, strict=True)
+    return tuple(code if patients >= FEWEST else RARE for code, patients in codes)
+
+
+def _told_apart(arms: list[Arm]) -> list[Arm]:
+    """Returns the arms, with their names in titles that several of them have."""
+    titles = [arm.title for arm in arms]
+    return [
+        arm
+        if titles.count(arm.title) == 1
+        else arm.model_copy(update={"title": f"{arm.title} ({arm.name})"})
+        for arm in arms
+    ]
 
 
 def _arms(
@@ -133,7 +156,8 @@ def _arms(
                 )
             changes = known[ablation].changes
             arm_name, arm_title = f"{name}-{ablation}", f"{title} {known[ablation].title}"
-        spec = _spec(study, data, facts, {**request.config, **changes}, request.training, where)
+        place = where if ablation is None else f"{where}.ablations ({ablation})"
+        spec = _spec(study, data, facts, {**request.config, **changes}, request.training, place)
         specs = _on_seeds(study, facts, spec)
         arm = Arm(
             name=_name(arm_name, f"{where}.name"),

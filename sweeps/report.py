@@ -7,6 +7,7 @@ function of `StudyResults` and of the figures drawn from them.
 import html
 from collections.abc import Mapping, Sequence
 
+from medrec import plugins
 from sweeps.figures._base import Drawing, inline
 from sweeps.page import document, section
 from sweeps.record import Arm
@@ -43,7 +44,7 @@ def render(
         ("Figures", "".join(_figure(drawing, svg) for drawing, svg in drawings)),
         ("Cases", _cases(cases)),
         ("Searches", _tables(searches)),
-        ("What is missing", _missing(results)),
+        ("What is missing", _missing(results, tables)),
         ("Provenance", _provenance(results)),
     ]
     record = results.record
@@ -142,9 +143,17 @@ def _cases(why_not: str) -> str:
     )
 
 
-def _missing(results: StudyResults) -> str:
+def _absent(results: StudyResults, tables: Mapping[str, Sequence[TableData]]) -> list[str]:
+    """Returns a sentence for each table that the study names and that does not apply."""
+    names = [name for name in results.record.tables if name not in tables]
+    known = [(name, plugins.load("sweeps.tables", name, "TABLE")) for name in names]
+    return [f"Table {name}: not made, for it needs {table.needs}." for name, table in known]
+
+
+def _missing(results: StudyResults, tables: Mapping[str, Sequence[TableData]]) -> str:
     holes = holes_sentence(results, results.record.arms).strip()
     items = [html.escape(holes)] if holes else []
+    items += [html.escape(line) for line in _absent(results, tables)]
     arms = {key: arm for arm in results.record.arms for key in arm.trials.values()}
     asked = {str(r["key"]) for records in results.searches.values() for r in records} | set(arms)
     for key, note in results.failures.items():

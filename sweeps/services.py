@@ -1,7 +1,7 @@
 """Which hospital service cared for each test visit: `visits.parquet` of a results directory.
 
 Three columns, a row a test visit: `patient` and `visit` as in predictions, and `service`. A
-service that few visits of the whole cohort have is written as "rare": where names come from free
+service that few patients of the whole cohort have is written as "rare": where names come from free
 text, no text of one patient gets here.
 """
 
@@ -21,7 +21,7 @@ from sweeps.errors import StoreError
 
 FILE = "visits.parquet"
 RARE = "rare"
-FEWEST = 10  # visits of the cohort below which a service is rare
+FEWEST = 10  # patients of the cohort below which a service is rare
 LEAST = 30  # test visits below which a service has no block of its own in the table
 OTHER = f"other, fewer than {LEAST} visits"
 _MOST = 1 << 16  # visits of a patient: their position has 16 bits
@@ -49,10 +49,9 @@ def services_of(cohort: Cohort) -> Services:
     """Returns the services of the cohort's test visits, in the cohort's order."""
     test = cohort.members(splits.TEST)
     rows, counts = cohort.visits_of(test), cohort.visits[test]
-    total = np.bincount(cohort.service, minlength=len(cohort.services))
     names = [
-        name if count >= FEWEST else RARE
-        for name, count in zip(cohort.services, total.tolist(), strict=True)
+        name if patients >= FEWEST else RARE
+        for name, patients in zip(cohort.services, cohort.served().tolist(), strict=True)
     ]
     return Services(
         patient=np.repeat(test, counts).astype(np.int32),

@@ -72,7 +72,8 @@ class Effects:
         added: drugs that a visit gets in any case. Nothing remembers them: all other drugs are
             those of the law alone.
         reaction: drugs that an adverse reaction is treated with.
-        reacts: visits that get them, if drugs of the visit before interact.
+        reacts: visits that get them, if drugs of the visit before interact (other than those of
+            a reaction).
     """
 
     added: Bool[np.ndarray, "drugs visits"]
@@ -111,6 +112,7 @@ def prescribe(
     """Returns which drugs each visit gets; at least one."""
     odds = _odds(law, population, rng)
     given = np.zeros(odds.shape, dtype=bool)
+    reacted = np.zeros(odds.shape[1], dtype=bool)
     memory = np.zeros((len(law.drugs), len(population.visits)))
     for number in range(int(population.number.max()) + 1):
         rows = population.rows(number)
@@ -125,8 +127,10 @@ def prescribe(
         if effects is not None:
             given[:, rows] |= effects.added[:, rows]
         if effects is not None and number:
-            after = effects.reacts[rows] & interacting(law, given[:, rows - 1])
-            given[effects.reaction[:, None], rows[after]] = True
+            reacted[rows] = effects.reacts[rows] & interacting(law, given[:, rows - 1])
+    if effects is not None:
+        # Afterwards: a reaction's own drugs cause no other, or it would tell itself.
+        given[effects.reaction[:, None], np.flatnonzero(reacted)] = True
     return given
 
 

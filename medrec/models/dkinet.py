@@ -16,7 +16,10 @@ published for the bound, it is trained by likelihood and by nothing else.
 `variant: released` is the code with these exceptions. Evaluation drops no knowledge out (the code
 went on sampling edges, so that its test scores were random). Nothing depends on padding: in the
 code each padded code added tanh(bias) to its visit, and padded visits entered the mean loss, so
-results depended on the batch. It selected epochs on the test split; nothing here can.
+results depended on the batch. It selected epochs on the test split; nothing here can. It linked
+a code to one concept alone; here every relation that a code has in the graph is a link. Batches of
+one patient in fixed order, a learning rate that decays, and the threshold 0.3 of its MIMIC-IV main
+are settings of training and protocol.
 """
 
 from typing import Any, Literal
@@ -42,8 +45,6 @@ RELEASED: dict[str, Any] = {
     "filter_keys": "latent",  # score = softmax(u latentᵀ), not of the filters' own vectors
     "neighbours": "aggregated",  # A @ ent_agg of the same layer, not e_u of the layer before
     "filter_residual": True,  # u' = a ∘ Σ score filter + a
-    "normalise": True,  # after the message dropout
-    "summed": True,  # u⁰ + Σ_l u^l
     "local_knowledge": "frozen",  # looked up in a copy without gradient
     "injection": "projected",  # tanh(Lin [ê; k]) of each code
     "combination": "sum",  # v = v_o + v_k, not equation 12
@@ -54,7 +55,6 @@ RELEASED: dict[str, Any] = {
     "independence_pairs": "unordered",  # i < j
     "variance": "learned",  # log σ² = tanh(MLP(v_o)), not the identity
     "density_training": "bound",  # the bound alone trains the density; no likelihood step
-    "information_floor": True,  # ReLU of each visit's term
 }
 
 
@@ -85,9 +85,14 @@ class DKINetConfig(ModelConfig):
         "links alone, or what u aggregated",
     )
     filter_residual: bool = Field(default=False, description="add the unfiltered message in (5)")
-    normalise: bool = Field(default=False, description="give new vectors length 1 in (5), (6)")
+    normalise: bool = Field(
+        default=True,
+        description="give new vectors length 1; the code's, as the paper is silent. Without, "
+        "products of small vectors leave no knowledge to speak of",
+    )
     summed: bool = Field(
-        default=False, description="knowledge is the sum over layers, not the last one (7)"
+        default=True,
+        description="knowledge is u⁰ + Σ_l u^l, not the last layer alone; the code's",
     )
     local_knowledge: Literal["trained", "frozen"] = Field(
         default="trained", description="whether a gradient reaches K by looking up a code's own"
@@ -124,7 +129,9 @@ class DKINetConfig(ModelConfig):
         "bound itself",
     )
     information_floor: bool = Field(
-        default=False, description="count a visit's negative term of (14) as 0"
+        default=True,
+        description="count a visit's negative term of (14) as 0; the code's. Without, nothing "
+        "bounds the term from below",
     )
     knowledge_graph: bool = Field(default=True, description="use knowledge; otherwise v_o alone")
     filter_graph: bool = Field(default=True, description="filter what codes collect (4), (5)")

@@ -72,10 +72,17 @@ class TableData:
 
 @dataclass(frozen=True)
 class Table:
-    """A table plug-in."""
+    """A table plug-in.
+
+    Attributes:
+        title: name for people.
+        build: makes the tables, or returns None where it does not apply.
+        needs: what a study must have for it to apply, "arms with ablations" say.
+    """
 
     title: str
     build: Callable[[StudyResults], Sequence[TableData] | None]
+    needs: str
 
 
 def text_column(key: str, title: str) -> Column:

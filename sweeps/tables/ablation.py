@@ -27,4 +27,4 @@ def _table(results: StudyResults, whole: Arm, parts: list[Arm]) -> TableData:
     )
 
 
-TABLE = Table("Ablation", build)
+TABLE = Table("Ablation", build, needs="arms with ablations")

@@ -56,4 +56,4 @@ def _truth(results: StudyResults, names: tuple[str, ...]) -> Row:
     return Row(("True prescriptions", "", *metrics, *(None for _ in DIFFERENCES)), ranked=False)
 
 
-TABLE = Table("Comparison of models", build)
+TABLE = Table("Comparison of models", build, needs="an arm that is no ablation")

@@ -153,4 +153,4 @@ def _notes(table: PublishedTable) -> str:
     return f"Of the paper: {' '.join(notes)}" if notes else ""
 
 
-TABLE = Table("Published values", build)
+TABLE = Table("Published values", build, needs="`published` in the study")

@@ -169,4 +169,4 @@ def _caption(results: StudyResults, plans: Sequence[SearchPlan]) -> str:
     )
 
 
-TABLE = Table("Searches", build)
+TABLE = Table("Searches", build, needs="searches")

@@ -70,4 +70,6 @@ def _caption(results: StudyResults) -> str:
     )
 
 
-TABLE = Table("Comparison by service", build)
+TABLE = Table(
+    "Comparison by service", build, needs="two services or more, one of them with 30 test visits"
+)

@@ -98,4 +98,4 @@ def _row(results: StudyResults, arm: Arm, field: str, reference: Arm) -> Row:
     return Row((value_text(arm.varied[field]), *cells))
 
 
-TABLE = Table("Settings", build)
+TABLE = Table("Settings", build, needs="arms with a grid")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +262,18 @@ def test_a_cohort_holds_no_field_for_identifiers():
         *ARRAYS,
         *("vocabulary", "codes", "genders", "groups", "services", "provenance"),
     }
+
+
+def test_carriers_are_patients_not_visits():
+    cohort = small_cohort()
+    first = cohort.offsets
+    for kind in KINDS:
+        lists = lists_of(cohort, kind)
+        have = [
+            {code for codes in lists[first[p] : first[p + 1]] for code in codes}
+            for p in range(cohort.patients)
+        ]
+        expected = [sum(c in codes for codes in have) for c in range(len(cohort.vocabulary[kind]))]
+        assert cohort.carriers(kind).tolist() == expected
+    services = [set(cohort.service[a:b].tolist()) for a, b in pairwise(first.tolist())]
+    assert cohort.served().tolist() == [sum(s in found for found in services) for s in (0, 1)]

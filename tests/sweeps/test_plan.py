@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -310,3 +311,38 @@ def test_early_stopping_by_a_metric_where_lower_is_better_is_refused():
     search = {**tiny.SEARCH, "objective": ["ddi_rate", "jaccard"], "early_stopping": {}}
     with pytest.raises(StudyError, match=r"searches\.0\.early_stopping.*recommends nothing"):
         make_plan(Study.model_validate({**tiny.STUDY, "searches": [search]}), tiny.data())
+
+
+def test_codes_of_few_patients_are_named_on_open_data_alone():
+    data = tiny.data()
+    whole = make_plan(Study.model_validate(tiny.STUDY), data).record.vocabulary
+    assert whole["diagnoses"] == data.cohort.vocabulary["diagnoses"]
+    closed = replace(data.cohort, provenance=replace(data.cohort.provenance, dataset="meds"))
+    record = make_plan(Study.model_validate(tiny.STUDY), replace(data, cohort=closed)).record
+    for kind in ("diagnoses", "procedures"):
+        carriers = closed.carriers(kind)
+        for code, shown, patients in zip(
+            closed.vocabulary[kind], record.vocabulary[kind], carriers, strict=True
+        ):
+            assert shown == (code if patients >= 10 else "rare")
+        assert "rare" in record.vocabulary[kind]
+
+
+def test_arms_of_one_title_are_told_apart_by_their_names():
+    arms = [
+        {"model": "gamenet", "name": "narrow", "config": {"dim": 8}},
+        {"model": "gamenet", "name": "wide", "config": {"dim": 16}},
+        {"model": "most_popular"},
+    ]
+    study = Study.model_validate({**tiny.STUDY, "arms": arms, "reference": "wide", "searches": []})
+    titles = [arm.title for arm in make_plan(study, tiny.data()).record.arms]
+    assert titles == ["GAMENet (narrow)", "GAMENet (wide)", "Most popular"]
+
+
+def test_an_ablation_that_contradicts_the_arm_is_named():
+    arm = {"model": "kindmed", "config": {"medicine_graph": False}, "ablations": ["no_attention"]}
+    study = Study.model_validate(
+        {**tiny.STUDY, "arms": [arm], "reference": "kindmed", "searches": []}
+    )
+    with pytest.raises(StudyError, match=r"arms\.0\.ablations \(no_attention\)\.config"):
+        make_plan(study, tiny.data())

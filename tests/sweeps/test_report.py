@@ -200,3 +200,14 @@ def test_another_process_without_torch_ray_and_optuna_writes_the_same(made, tmp_
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) == len(paths)
     assert {name: (tmp_path / "copy" / name).read_bytes() for name in first} == first
+
+
+def test_a_table_that_does_not_apply_is_named_with_what_it_needs(tmp_path):
+    record = fabricate(tmp_path)
+    wanted = ("baselines", "services", "settings")
+    ResultsStore(tmp_path).write_study(record.model_copy(update={"tables": wanted}))
+    regenerate(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "Table services: not made, for it needs two services, one with 30 test visits." in text
+    assert "Table settings: not made, for it needs arms with a grid." in text
+    assert "Table baselines: not made" not in text

@@ -11,13 +11,17 @@ from medrec.cohort import KINDS
 from medrec.knowledge.relations import node
 from medrec.models._base import Step
 from medrec.models.dkinet import RELEASED, DKINetConfig
+from medrec.spec import Training
+from medrec.training import train
 from search_spaces.dkinet import ABLATIONS
 from tests.medrec.models import reference
 from tests.medrec.models.reference import linear, relu, sigmoid, softmax
 from tests.medrec.small import (
     VOCABULARY,
+    data_of,
     make_spec,
     shaken,
+    small_cohort,
     small_knowledge,
     whole_batch,
 )
@@ -32,6 +36,9 @@ ARMS = [
     {"layers": 3, "neighbours": "aggregated"},
     {"variant": "released", "layers": 2},
     *({name: value} for name, value in RELEASED.items()),
+    {"normalise": False},
+    {"summed": False},
+    {"information_floor": False},
     {"variant": "released", "combination": "linear"},
     {"variant": "released", "injection": "concatenated"},
 ]  # fmt: skip
@@ -392,3 +399,22 @@ def test_settings_are_those_of_the_sources():
         if value != getattr(paper, name) and name != "variant"
     }
     assert differs == set(RELEASED)
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_knowledge_weighs_on_recommendations_after_training(variant):
+    cohort = small_cohort()
+    spec = make_spec(
+        "dkinet",
+        {"variant": variant, "dim": 32},
+        training=Training(epochs=6, batch_size=4, learning_rate=3e-3),
+    )
+    model = trial.build(spec, small_knowledge())
+    train(model, data_of(cohort), spec, lambda row: None, None)
+    model.eval()
+    with torch.no_grad():
+        before = torch.sigmoid(model(whole_batch()))
+        for weight in model.graph.parameters():
+            weight.zero_()
+        after = torch.sigmoid(model(whole_batch()))
+    assert (after - before).abs().max() > 0.05
