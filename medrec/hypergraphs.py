@@ -240,7 +240,9 @@ class _Pattern(nn.Module):
         with warnings.catch_warnings():
             # torch calls its compressed rows beta; only products with dense matrices are used.
             warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-            return torch.sparse_csr_tensor(self.ends, self.columns, values, self.shape)
+            return torch.sparse_csr_tensor(
+                self.ends, self.columns, values, self.shape, check_invariants=False
+            )
 
 
 class _WeightedProduct(torch.autograd.Function):

@@ -70,6 +70,4 @@ def _caption(results: StudyResults) -> str:
     )
 
 
-TABLE = Table(
-    "Comparison by service", build, needs="two services or more, one of them with 30 test visits"
-)
+TABLE = Table("Comparison by service", build, needs="two services, one with 30 test visits")
