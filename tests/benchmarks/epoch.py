@@ -1,6 +1,7 @@
 """One epoch of a model on a MIMIC-III-sized cohort, one thread, in a process of its own.
 
-    python -m tests.benchmarks.epoch kindmed [--released] [--batch 64] [--rounds 3] [--profile]
+    python -m tests.benchmarks.epoch dkinet [--config '{"variant": "released"}'] [--batch 64]
+                                            [--rounds 3] [--profile]
 
 Prints one line of JSON: seconds of each epoch by the clock and by the processor (less, where other
 work shares the machine), seconds of pre-training, peak memory in GiB (everything that the process
@@ -13,6 +14,7 @@ import json
 import resource
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,15 +65,14 @@ def knowledge_for(model: str, cohort: Cohort) -> Knowledge:
     return knowledge
 
 
-def loop_of(model: str, batch: int, released: bool) -> _Loop:
+def loop_of(model: str, batch: int, config: dict[str, Any]) -> _Loop:
     """Returns the training loop at its first epoch."""
     cohort = prepare("synthetic", None, SyntheticOptions(patients=PATIENTS))
     knowledge = knowledge_for(model, cohort)
     train = cohort.members(0)
-    variant = "released" if released else "paper"
     spec = TrialSpec(
         model=model,
-        config=model_facts(model).config(variant=variant).model_dump(mode="json"),
+        config=model_facts(model).config(**config).model_dump(mode="json"),
         training=Training(batch_size=batch),
         cohort=CohortRef(path="", fingerprint=""),
         seed=0,
@@ -96,14 +97,18 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--released", action="store_true")
+    parser.add_argument("--config", type=json.loads, default={}, help="settings, in JSON")
     parser.add_argument("--profile", action="store_true")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
-    loop = loop_of(wanted.model, wanted.batch, wanted.released)
+    loop = loop_of(wanted.model, wanted.batch, wanted.config)
     started = time.perf_counter()
     loop.model.pretrain()
-    facts = {"model": wanted.model, "pretraining": round(time.perf_counter() - started, 2)}
+    facts = {
+        "model": wanted.model,
+        **wanted.config,
+        "pretraining": round(time.perf_counter() - started, 2),
+    }
     seconds, busy = [], []
     for epoch in range(wanted.rounds):
         started, working = time.perf_counter(), time.process_time()
