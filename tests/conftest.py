@@ -5,4 +5,7 @@ shape checks that tests switch on would remember those placeholders as the types
 happens without torch is tested in processes of its own.
 """
 
-import torch  # noqa: F401
+import torch
+
+# Tests run in a process a core: more threads each would only wait for one another.
+torch.set_num_threads(1)
