@@ -50,7 +50,7 @@ def nasty_cohort():
     )
     names = {kind: (NASTY, *cohort.vocabulary[kind][1:]) for kind in KINDS}
     others = {name: (NASTY, *getattr(cohort, name)[1:]) for name in ("genders", "services")}
-    return replace(cohort, vocabulary=names, groups=(NASTY,), provenance=made, **others)
+    return replace(cohort, vocabulary=names, groups=(NASTY, "b", "c"), provenance=made, **others)
 
 
 def test_text_is_escaped():

@@ -504,12 +504,3 @@ def test_pictures_show_the_vectors_of_the_codes():
     for kind, name in plugin.embeddings.items():
         assert len(model.state_dict()[name]) > len(VOCABULARY[kind])  # ancestors follow
     assert set(plugin.embeddings) == set(VOCABULARY)
-
-
-def test_conditions_name_settings_and_their_values():
-    for dimension, (setting, values) in plugins.load(
-        "search_spaces", "kindmed", "CONDITIONS"
-    ).items():
-        assert dimension in plugins.load("search_spaces", "kindmed", "SPACE")
-        for value in values:
-            assert getattr(KindMedConfig(**{setting: value}), setting) == value
