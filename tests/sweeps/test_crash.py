@@ -80,13 +80,20 @@ def test_an_inline_search_killed_twice_ends_as_if_undisturbed(tmp_path):
     assert tiny.table_bytes(out) == tiny.table_bytes(undisturbed)
 
 
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+    reason="Ctrl-C is ignored here, as in what a shell starts in the background",
+)
 def test_ctrl_c_says_how_to_go_on_and_records_no_failure(tmp_path):
     study = tiny.write_study(tmp_path, training={"epochs": 2000})
     out = tmp_path / "out"
     child = tiny.start("ctrl-c", "run", study, "--executor", "inline", "--out", out)
     tiny.wait_for(lambda: list(out.glob("running/*/checkpoint.safetensors")))
     child.send_signal(signal.SIGINT)
-    output = child.communicate(timeout=30)[0]
+    try:
+        output = child.communicate(timeout=30)[0]
+    finally:
+        child.kill()
     assert child.returncode == 130
     assert "Run the same command again" in output
     assert "Traceback" not in output
