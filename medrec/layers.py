@@ -171,3 +171,20 @@ def masked_softmax(
     lowest = torch.finfo(scores.dtype).min
     weights = torch.softmax(scores.masked_fill(~allowed, lowest), dim=-1)
     return weights * allowed
+
+
+def read_history(
+    query: Float[Tensor, "patients visits dim"],
+    medications: Float[Tensor, "patients visits drugs"],
+    memory: Float[Tensor, "drugs dim"],
+    at_first: Float[Tensor, "patients visits dim"],
+) -> Float[Tensor, "patients visits dim"]:
+    """Returns attention of each query over earlier ones, read through their drugs and the memory.
+
+    The first visit, which has none, gets `at_first`. As GAMENet and HGCN-DrugRec.
+    """
+    attention = masked_softmax(
+        query @ query.transpose(1, 2), strictly_earlier(query.shape[1], query.device)
+    )
+    first = torch.arange(query.shape[1], device=query.device) == 0
+    return torch.where(first[:, None], at_first, (attention @ medications) @ memory)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medrec.batching import Batch
 from medrec.controllers import Controller
 from medrec.knowledge.base import Knowledge
-from medrec.layers import CausalEncoder, GraphConvolution, masked_softmax, strictly_earlier
+from medrec.layers import CausalEncoder, GraphConvolution, read_history
 from medrec.models._base import DdiLossConfig, Model, NeuralRecommender, Step, controlled_loss
 from medrec.spec import Training, preset
 
@@ -90,20 +90,8 @@ class GAMENet(NeuralRecommender):
         from_bank = torch.softmax(query @ bank.T, dim=-1) @ bank
         from_history = from_bank
         if self.config.history:
-            from_history = self._read_history(query, batch.medications, bank)
-            first = torch.arange(query.shape[1], device=query.device) == 0
-            from_history = torch.where(first[:, None], from_bank, from_history)
+            from_history = read_history(query, batch.medications, bank, from_bank)
         return self.head(torch.cat([query, from_bank, from_history], dim=-1))
-
-    def _read_history(
-        self,
-        query: Float[Tensor, "patients visits dim"],
-        medications: Float[Tensor, "patients visits drugs"],
-        bank: Float[Tensor, "drugs dim"],
-    ) -> Float[Tensor, "patients visits dim"]:
-        earlier = strictly_earlier(query.shape[1], query.device)
-        attention = masked_softmax(query @ query.transpose(1, 2), earlier)
-        return (attention @ medications) @ bank
 
     def loss(
         self, logits: Float[Tensor, "patients visits drugs"], batch: Batch, step: Step
