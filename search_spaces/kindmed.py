@@ -49,6 +49,8 @@ ABLATIONS = {
     "keys_all": Ablation("all earlier keys", {"keys": "all"}),
     # Ours: what row 7 says, but does not do.
     "no_ontology": Ablation("without ontology", {"ontology": "none"}),
+    # Ours: row 1 also changes what attention reads; this removes the past medications alone.
+    "no_past_medications": Ablation("without past medications", {"past_medications": False}),
     # Ours: a switch of the released code that has no row.
     "no_edge_dropping": Ablation("without edge dropping", {"edge_drop": 0.0}),
     # Ours.

@@ -2,10 +2,12 @@
 
 ontology      a rare diagnosis causes the drug of the block of the ICD tree that it belongs to
 relations     two codes of one visit that have a planted relation cause the relation's drug
+courses       after a visit with the first drug of a course, the next visit has its next drug
 reactions     after a visit at which two drugs interact, the next has the drugs of a reaction
 
-Which drug a block or a relation causes is fixed by one permutation, whatever the options. No rule
-here is medical knowledge.
+Which drug a block, a relation or a course causes is fixed by one permutation, whatever the
+options. There are not drugs enough for all: what follows in a course is the drug of a block too.
+No rule here is medical knowledge.
 """
 
 from dataclasses import dataclass
@@ -22,6 +24,9 @@ from medrec.knowledge.relations import node
 
 _POPULAR = 30  # most popular drugs, which no planted effect causes: it would hardly show
 _RULE_SEED = 26
+# Given at 20 to 60 % of visits, with little avoidance of interactions and with much.
+_FIRST_OF_COURSES = ("N02A", "A12C", "B05B", "C01D")
+_NEXT = 4  # drugs of a course that follow its first one
 _REACTION = 8  # drugs that a reaction is treated with
 _KINDS: tuple[Kind, Kind] = ("diagnoses", "procedures")
 
@@ -32,6 +37,7 @@ class Planted:
 
     ontology: float
     relations: float
+    courses: float
     reactions: float
 
 
@@ -66,11 +72,19 @@ def reaction_drugs(law: Law) -> Int64[np.ndarray, " drugs"]:
     return np.sort(np.array(free[:_REACTION], dtype=np.int64))
 
 
+def course_drugs(law: Law) -> Int64[np.ndarray, "courses 2"]:
+    """Returns pairs of a course's first drug, a common one, and each of its next drugs."""
+    _, blocks = planted_drugs(law)
+    following = [law.drugs.index(name) for name in list(blocks.values())]
+    first = np.repeat([law.drugs.index(name) for name in _FIRST_OF_COURSES], _NEXT)
+    return np.stack([first, np.array(following[: len(first)], dtype=np.int64)], axis=1)
+
+
 def make_effects(
     law: Law,
     visits: Visits,
     planted: Planted,
-    streams: tuple[np.random.Generator, np.random.Generator, np.random.Generator],
+    streams: tuple[np.random.Generator, ...],
 ) -> Effects | None:
     """Returns what the effects do at each visit, or None if all are switched off.
 
@@ -78,9 +92,9 @@ def make_effects(
         law: drugs and their popularity are taken from it.
         visits: codes of all visits.
         planted: strengths.
-        streams: of ontology, relations and reactions, so that none depends on another.
+        streams: of ontology, relations, reactions and courses, so that none depends on another.
     """
-    if not any((planted.ontology, planted.relations, planted.reactions)):
+    if not any((planted.ontology, planted.relations, planted.courses, planted.reactions)):
         return None
     added = np.zeros((len(law.drugs), len(visits.keys)), dtype=bool)
     of_relations, of_blocks = planted_drugs(law)
@@ -93,7 +107,9 @@ def make_effects(
         drugs = [law.drugs.index(name) for name in of_relations.values()]
         added[drugs] |= present & (streams[1].random(present.shape) < planted.relations)
     reacts = streams[2].random(len(visits.keys)) < planted.reactions
-    return Effects(added, reaction_drugs(law), reacts)
+    courses = course_drugs(law)
+    continues = streams[3].random((len(courses), len(visits.keys))) < planted.courses
+    return Effects(added, courses, continues, reaction_drugs(law), reacts)
 
 
 def _blocks_present(visits: Visits) -> Bool[np.ndarray, "blocks visits"]:

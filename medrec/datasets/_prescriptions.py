@@ -71,12 +71,16 @@ class Effects:
     Attributes:
         added: drugs that a visit gets in any case. Nothing remembers them: all other drugs are
             those of the law alone.
+        courses: pairs of a first drug and the next one.
+        continues: visits that get the next drug, if the visit before has the first one.
         reaction: drugs that an adverse reaction is treated with.
         reacts: visits that get them, if drugs of the visit before interact (other than those of
             a reaction).
     """
 
     added: Bool[np.ndarray, "drugs visits"]
+    courses: Int64[np.ndarray, "courses 2"]
+    continues: Bool[np.ndarray, "courses visits"]
     reaction: Int64[np.ndarray, " some"]
     reacts: Bool[np.ndarray, " visits"]
 
@@ -127,6 +131,9 @@ def prescribe(
         if effects is not None:
             given[:, rows] |= effects.added[:, rows]
         if effects is not None and number:
+            first, following = effects.courses.T
+            due = given[first[:, None], rows - 1] & effects.continues[:, rows]
+            given[following[:, None], rows] |= due
             reacted[rows] = effects.reacts[rows] & interacting(law, given[:, rows - 1])
     if effects is not None:
         # Afterwards: a reaction's own drugs cause no other, or it would tell itself.

@@ -3,9 +3,10 @@
 Diagnoses and procedures are ICD-9-CM (written `9:4280`), medications ATC level 3. What causes the
 medications is known, because it is planted: current conditions, history, and avoidance of
 interactions, each with a switch; and, off unless asked for, blocks of the ICD tree, relations
-between codes, and reactions to interacting drugs. So a test or an ablation can be checked against
-the truth. The switches change medications only: patients, times, diagnoses and procedures stay as
-they are. (`rare_codes` alone adds diagnoses, and changes nothing else.)
+between codes, courses of drugs, and reactions to interacting drugs. So a test or an ablation can
+be checked against the truth. The switches change medications only: patients, times, diagnoses and
+procedures stay as they are. (Two are no causes: `rare_codes` adds diagnoses and `traded_names`
+renames codes.)
 
 Sizes follow the MIMIC-III cohort of the literature, as the README of SafeDrug's code gives them
 (6,350 patients, 15,032 visits; a visit has 10.51 diagnoses, 3.84 procedures, 11.65 medications).
@@ -29,6 +30,7 @@ from medrec.datasets._population import Population, draw_population
 from medrec.datasets._prescriptions import Strengths, make_law, prescribe
 from medrec.datasets._rare_codes import with_rare_codes
 from medrec.datasets._services import SERVICES, services
+from medrec.datasets._traded_names import with_traded_names
 from medrec.errors import InputError
 from medrec.knowledge.tables import read_interactions
 from medrec.records import CohortOptions, Records
@@ -62,6 +64,11 @@ class SyntheticOptions(CohortOptions):
         le=1.0,
         description="probability that a drug is withheld if it interacts with one already given",
     )
+    traded_names: bool = Field(
+        default=False,
+        description="diagnoses and procedures trade names, so that the ICD tree says nothing "
+        "about current conditions",
+    )
     rare_codes: float = Field(
         default=0.0,
         ge=0.0,
@@ -81,6 +88,13 @@ class SyntheticOptions(CohortOptions):
         le=1.0,
         description="probability that two related codes of a visit cause the drug of their "
         "relation (invented)",
+    )
+    courses: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="probability that the visit after one with the first drug of a course has its "
+        "next drug (invented)",
     )
     reactions: float = Field(
         default=0.0,
@@ -110,16 +124,17 @@ def load(source: Path | None, options: SyntheticOptions) -> Records:
     conditions = read_conditions()
     root = np.random.default_rng(options.seed)
     people, coding, keys, drugs = root.spawn(4)
-    rare, ontology, relations, reactions = root.spawn(4)
+    rare, *streams = root.spawn(5)
     population = draw_population(options.patients, conditions, people)
     visit = _visit_keys(len(population.patient), keys)
     codes = draw_codes(population, conditions, read_pools(), visit, coding)
+    if options.traded_names:
+        codes = with_traded_names(codes)
     codes["diagnoses"] = with_rare_codes(codes["diagnoses"], visit, options.rare_codes, rare)
     strengths = Strengths(options.current, options.history, options.avoidance)
     law = make_law(conditions, read_interactions("embedded"), strengths)
-    planted = Planted(options.ontology, options.relations, options.reactions)
-    streams = (ontology, relations, reactions)
-    effects = make_effects(law, Visits(visit, codes), planted, streams)
+    planted = Planted(options.ontology, options.relations, options.courses, options.reactions)
+    effects = make_effects(law, Visits(visit, codes), planted, tuple(streams))
     given = prescribe(law, population, drugs, effects)
     codes["medications"] = _medications(given, law.drugs, visit)
     service = services(population, conditions)

@@ -107,6 +107,9 @@ class KindMedConfig(DdiLossConfig):
     medicine_graph: bool = Field(
         default=True, description="past medications; false: attention of a_t to a"
     )
+    past_medications: bool = Field(
+        default=True, description="false: zeros in place of the medicine states b_t; ours"
+    )
     demographics: bool = Field(default=True, description="a node for the patient")
     ontology: Literal["edges", "nodes", "none"] = Field(
         default="edges", description="ancestors with their edges, without edges, or none at all"
@@ -148,6 +151,11 @@ class KindMedConfig(DdiLossConfig):
             raise ValueError(
                 "`prescribing` feed_forward joins clinical and joint states, but there is no "
                 "joint state without `medicine_graph`. Take attention or none."
+            )
+        if not self.medicine_graph and not self.past_medications:
+            raise ValueError(
+                "Without `medicine_graph` there are no medicine states that `past_medications` "
+                "could replace. Leave past_medications out."
             )
         return self
 
@@ -273,15 +281,20 @@ class KindMed(NeuralRecommender):
 
     def _add_medicine(self, knowledge: Knowledge) -> None:
         config = self.config
+        if config.past_medications:
+            self._add_medicine_states(knowledge)
+        if config.fusion == "neural":
+            self.fusion = NeuralFusion(config.dim)
+        self.joint_gru = nn.GRU(2 * config.dim, config.dim, batch_first=True)
+
+    def _add_medicine_states(self, knowledge: Knowledge) -> None:
+        config = self.config
         table = self._node_table(knowledge, "medications")
         self.medications = nn.Embedding(table.sizes["medications"], config.dim)
         interacts = knowledge.interacts & config.ddi_edges
         related = interaction_edges(table, interacts, INTERACTS)
         self.medicine = self._encoder(table, related, MEDICINE)
         self.medicine_gru = nn.GRU(config.dim, config.dim, batch_first=True)
-        if config.fusion == "neural":
-            self.fusion = NeuralFusion(config.dim)
-        self.joint_gru = nn.GRU(2 * config.dim, config.dim, batch_first=True)
 
     def _node_table(self, knowledge: Knowledge, *kinds: Kind) -> NodeTable:
         ancestors = self.config.graphs and self.config.ontology != "none"
@@ -354,7 +367,9 @@ class KindMed(NeuralRecommender):
         if states.shape[1] == 1:  # GRUs refuse sequences of length 0
             return none
         earlier = states[:, :-1]
-        medicines = self.medicine_gru(self.medicine_readout(batch))[0]  # eq. 8
+        medicines = torch.zeros_like(earlier)
+        if self.config.past_medications:
+            medicines = self.medicine_gru(self.medicine_readout(batch))[0]  # eq. 8
         joint = self.joint_gru(self.fuse(earlier, medicines))[0]  # eq. 12
         return torch.cat([none, joint], dim=1)
 

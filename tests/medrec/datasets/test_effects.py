@@ -1,6 +1,7 @@
 """Effects planted on top of the law: each changes what it says, and nothing else."""
 
 import gzip
+import itertools
 from functools import cache
 
 import numpy as np
@@ -10,9 +11,10 @@ from pydantic import ValidationError
 from medrec.datasets._base import prepare
 from medrec.datasets._coding import MOST_CODES
 from medrec.datasets._conditions import read_conditions
-from medrec.datasets._effects import planted_drugs, reaction_drugs
+from medrec.datasets._effects import course_drugs, planted_drugs, reaction_drugs
 from medrec.datasets._prescriptions import Strengths, make_law
 from medrec.datasets._rare_codes import rare_blocks
+from medrec.datasets._traded_names import new_names
 from medrec.datasets.synthetic import SyntheticOptions
 from medrec.knowledge.built_in import built_in_bundle
 from medrec.knowledge.planted import RELATION_NAMES, planted_relations
@@ -145,7 +147,7 @@ def test_rare_codes_are_about_equally_frequent():
     assert counts.max() < 8 * len(seen) / pool
 
 
-@pytest.mark.parametrize("switch", ["ontology", "relations", "reactions"])
+@pytest.mark.parametrize("switch", ["ontology", "relations", "courses", "reactions"])
 def test_a_switch_changes_medications_only(switch):
     plain, on = cohort(rare_codes=RARE), cohort(rare_codes=RARE, **{switch: 1.0})
     for kind in ("diagnoses", "procedures"):
@@ -249,7 +251,67 @@ def test_half_a_strength_gives_about_half_the_reactions():
     assert abs(share - 0.5) < 4 * np.sqrt(0.25 / len(rows))
 
 
-@pytest.mark.parametrize("name", ["ontology", "relations", "reactions"])
+def course_wants():
+    """By plain loops: the drugs that follow those of the visit before."""
+    named = [
+        (law().drugs[first], law().drugs[following]) for first, following in course_drugs(law())
+    ]
+    given, wanted = sets(cohort(), "medications"), [set() for _ in cohort().age]
+    for row in second_visits(cohort()):
+        wanted[row] = {following for first, following in named if first in given[row - 1]}
+    return wanted
+
+
+def test_courses_go_on_at_the_next_visit():
+    first, following = course_drugs(law()).T
+    assert len(set(first.tolist())) == 4
+    assert len(set(following.tolist())) == 16
+    assert not set(first.tolist()) & set(following.tolist())
+    before, after = sets(cohort(), "medications"), sets(cohort(courses=1.0), "medications")
+    wanted = course_wants()
+    assert [a | w for a, w in zip(before, wanted, strict=True)] == after
+    assert share(wanted, before) < 0.15
+    assert 3.0 < np.mean([len(wanted[row]) for row in second_visits(cohort())]) < 10.0
+
+
+def test_half_a_strength_gives_about_half_of_what_follows():
+    plain, half = sets(cohort(), "medications"), sets(cohort(courses=0.5), "medications")
+    missing = [w - p for w, p in zip(course_wants(), plain, strict=True)]
+    number = sum(map(len, missing))
+    assert abs(share(missing, half) - 0.5) < 4 * np.sqrt(0.25 / number)
+
+
+def in_order(codes):
+    """The codes of each visit as names, in the order of the names."""
+    return [sorted(each) for each in codes]
+
+
+@pytest.mark.parametrize("kind", ["diagnoses", "procedures"])
+def test_traded_names_are_a_permutation_that_the_tree_does_not_know(kind):
+    traded = new_names(kind)
+    assert sorted(traded) == sorted(traded.values())
+    plain, on = cohort(rare_codes=0.0), cohort(rare_codes=0.0, traded_names=True)
+    renamed = [{traded[code] for code in codes} for codes in sets(plain, kind)]
+    assert in_order(renamed) == in_order(sets(on, kind))
+    assert sets(plain, "medications") == sets(on, "medications")
+    # Codes of the same first three characters: nearly none stay together.
+    names = sorted(traded)
+    together = [(a, b) for a, b in itertools.pairwise(names) if a[:5] == b[:5]]
+    still = sum(traded[a][:5] == traded[b][:5] for a, b in together)
+    assert len(together) > 300
+    assert still / len(together) < 0.03
+
+
+def test_traded_names_leave_planted_causes_as_frequent_as_they_were():
+    planted = {name for head, _, tail in planted_relations() for name in (head, tail)}
+    rare = {code for codes in rare_blocks().values() for code in codes}
+    for kind in ("diagnoses", "procedures"):
+        for old, new in new_names(kind).items():
+            assert (f"{kind}/{old}" in planted) == (f"{kind}/{new}" in planted)
+            assert (old in rare) == (new in rare)
+
+
+@pytest.mark.parametrize("name", ["ontology", "relations", "courses", "reactions"])
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_a_strength_is_a_probability(name, value):
     with pytest.raises(ValidationError, match=name):
@@ -263,6 +325,7 @@ def test_rare_codes_are_a_small_mean(value):
 
 
 def test_the_smallest_cohort_works_with_everything_on():
-    strengths = {"ontology": 1.0, "relations": 1.0, "reactions": 1.0, "rare_codes": 10.0}
+    strengths = dict.fromkeys(["ontology", "relations", "courses", "reactions"], 1.0)
+    strengths |= {"rare_codes": 10.0, "traded_names": True}
     small = prepare("synthetic", None, SyntheticOptions(patients=12, **strengths))
     assert small.patients == 12

@@ -96,7 +96,7 @@ class Plain:
             if self.config.ddi_edges
         ]
         self.layers = {30: self.layers_of(model.clinical, 30)}
-        if self.config.medicine_graph:
+        if self.config.medicine_graph and self.config.past_medications:
             self.layers[3] = self.layers_of(model.medicine, 3)
 
     def layers_of(self, encoder, relations):
@@ -200,8 +200,10 @@ class Plain:
             a = self.states(cell(model.clinical_gru), c)
             joint = [torch.zeros(self.config.dim)]
             if self.config.medicine_graph:
-                earlier = zip(visits[:-1], patients[:-1], strict=True)
-                b = self.states(cell(model.medicine_gru), [self.medicine(*e) for e in earlier])
+                b = [torch.zeros(self.config.dim)] * len(visits)
+                if self.config.past_medications:
+                    earlier = zip(visits[:-1], patients[:-1], strict=True)
+                    b = self.states(cell(model.medicine_gru), [self.medicine(*e) for e in earlier])
                 fused = [self.fuse(*pair) for pair in zip(a[1:-1], b[1:], strict=True)]
                 joint = self.states(cell(model.joint_gru), fused)
             for t in range(len(visits)):
@@ -268,6 +270,7 @@ PATIENT = ("gender.", "group.", "age.")
 GONE = {
     "no_medicine_graph": MEDICINE,
     "no_medicine_graph_no_attention": (*MEDICINE, "attention.", "norm."),
+    "no_past_medications": MEDICINE[:3],
     "no_demographics": PATIENT,
     "no_fusion": ("fusion.",),
     "no_attention": ("attention.",),
@@ -287,6 +290,7 @@ SHORTER = {"no_relations", "no_ontology"}  # tables of nodes, which lose the anc
 SAME = {
     "no_medicine_graph": ("clinical",),
     "no_medicine_graph_no_attention": ("clinical",),
+    "no_past_medications": ("clinical",),
     "no_fusion": ("clinical", "medicine"),
     "no_attention": ("clinical", "medicine", "joint"),
     "no_semantics": ("medicine",),
@@ -351,8 +355,9 @@ def quantities(model):
     batch, found = whole_batch(), {}
     with torch.no_grad():
         found["clinical"] = clinical = model.clinical_readout(batch)
-        if model.config.medicine_graph:
+        if model.config.medicine_graph and model.config.past_medications:
             found["medicine"] = model.medicine_readout(batch)
+        if model.config.medicine_graph:
             found["joint"] = model.joint_states(model.clinical_gru(clinical)[0], batch)
         found["logits"] = model(batch)[batch.visit_mask]
     return found
@@ -492,6 +497,7 @@ def test_settings_are_those_of_the_sources():
         ({"dim": 64, "heads": 3}, "heads=3 and dim=64"),
         ({"prescribing": "none"}, "Set medicine_graph to false"),
         ({"medicine_graph": False, "prescribing": "feed_forward"}, "Take attention or none"),
+        ({"medicine_graph": False, "past_medications": False}, "Leave past_medications out"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, message):
