@@ -11,7 +11,7 @@ from typing import Literal
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from medrec import plugins
 from medrec.errors import MedrecError
@@ -165,7 +165,8 @@ def plan(study: str, settings: tuple[str, ...], out: Path, as_json: bool) -> Non
         trials = [spec.model_dump(mode="json") | {"key": k} for k, spec in made.trials.items()]
         click.echo(json.dumps({"study": made.record.model_dump(mode="json"), "trials": trials}))
         return
-    table = Table("arm", "title", "model", "seeds", "epochs", "trials")
+    name = Column("arm", overflow="fold")  # to be copied, so never cut
+    table = Table(name, "title", "model", "seeds", "epochs", "trials")
     for arm in made.record.arms:
         specs = [made.trials[key] for key in arm.trials.values()]
         epochs = str(specs[0].training.epochs) if arm.seeded else "-"
@@ -241,7 +242,8 @@ def status(directory: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(state)))
         return
-    table = Table("arm", "stored", "running", "failed", "missing", "damaged", title=state.name)
+    name = Column("arm", overflow="fold")
+    table = Table(name, "stored", "running", "failed", "missing", "damaged", title=state.name)
     for arm in state.arms:
         states = (arm.stored, arm.running, arm.failed, arm.missing, arm.damaged)
         table.add_row(arm.name, *map(str, states))

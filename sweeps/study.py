@@ -275,14 +275,37 @@ def wrong_fields(model: type[Any], content: Any) -> set[str]:
     return set()
 
 
+# pydantic speaks of tuples and of validation, a study file has lists.
+_RULES = {
+    "missing": "is missing",
+    "tuple_type": "must be a list",
+    "dict_type": "must have fields of its own",
+    "literal_error": "must be {expected}",
+    "too_short": "needs at least {min_length}",
+}
+
+
 def _explain(error: ValidationError, model: type[Any], where: str, prefix: str) -> str:
-    lines = []
+    """Returns a line for each wrong field; of what holds others that are wrong, none."""
+    rules: dict[tuple[str, ...], list[str]] = {}
+    ends: dict[tuple[str, ...], str] = {}
     for problem in error.errors():
-        place = ".".join(map(str, (*([prefix] if prefix else []), *problem["loc"])))
+        # A part with a bracket names an alternative of the field's type.
+        place = tuple(str(part) for part in problem["loc"] if "[" not in str(part))
         hint = ""
-        if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+        if problem["type"] == "extra_forbidden" and len(place) == 1:
             known = sorted(model.model_fields)
-            hint = near(str(problem["loc"][0]), known) or f" It has {known}."
+            hint = near(place[0], known) or f" It has {known}."
+        rule = problem["msg"]
+        if problem["type"] in _RULES:
+            rule = _RULES[problem["type"]].format(**problem.get("ctx", {}))
         value = "" if problem["type"] == "missing" else f", but got {problem['input']!r}"
-        lines.append(f"{where}, field {place or '(whole)'}: {problem['msg']}{value}.{hint}")
-    return "\n".join(lines)
+        rules.setdefault(place, []).append(rule)
+        ends[place] = f"{value}.{hint}"
+    outer = {place[:size] for place in rules for size in range(len(place)) if place}
+    return "\n".join(
+        f"{where}, field {'.'.join([*([prefix] if prefix else []), *place]) or '(whole)'}: "
+        f"{' or '.join(told)}{ends[place]}"
+        for place, told in rules.items()
+        if place not in outer
+    )

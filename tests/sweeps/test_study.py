@@ -106,6 +106,11 @@ WRONG = [
         ["scales.small.arms.9.config.dim", "no such field"],
     ),
     ({"arms": []}, ["arms", "at least 1"]),
+    ({"seeds": 3}, ["field seeds: must be a list, but got 3."]),
+    (
+        {"arms": [{"model": "gamenet", "ablations": "none"}]},
+        ["field arms.0.ablations: must be 'all' or must be a list, but got 'none'."],
+    ),
     (
         {"arms": [{"model": "gamenet"}, {"model": "gamenet", "config": {"dim": 8}}]},
         ["arms", "'gamenet'", "`name`"],
