@@ -7,8 +7,8 @@ e_t    joint state: a GRU over the fusion of a and b up to t; e_0 = 0
 o_t    LayerNorm(c_t + attention of a_t over e_{t-1}), from which the drugs are predicted
 
 The published keys are e_{t-1} alone. A softmax over one key is 1, so that attention is a linear
-map of e_{t-1}: query, key projection and number of heads have no influence beyond rounding, as
-torch draws the same weights for every number of heads. `keys: all` attends to e_1 … e_{t-1}; there
+map of e_{t-1}: query, key projection and number of heads have no influence at all, as torch draws
+the same weights for every number of heads. `keys: all` attends to e_1 … e_{t-1}; there
 they matter, from the third visit on.
 
 All visits are encoded once a step. The released code encodes every prefix anew, with other
@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medrec.batching import Batch
 from medrec.cohort import Kind
@@ -397,19 +398,32 @@ class KindMed(NeuralRecommender):
         if self.config.prescribing == "feed_forward":
             said = self.merge(torch.cat([states, keys], dim=-1))
         else:
-            hidden = ~self.visible(keys.shape[1], keys.device)
-            said = self.attention(states, keys, keys, need_weights=False, attn_mask=hidden)[0]
+            said = self.attend(states, keys)
         return self.norm(own + self.dropout(said))
 
+    def attend(
+        self,
+        states: Float[Tensor, "patients visits dim"],
+        keys: Float[Tensor, "patients visits dim"],
+    ) -> Float[Tensor, "patients visits dim"]:
+        """Returns the attended history (eq. 13 to 15); arguments as of `prescribe`.
+
+        A single key has weight 1 whatever the query. So its value is taken as it is: the number of
+        heads then does not even change the rounding, which training would amplify.
+        """
+        attention = self.attention
+        if self.config.keys == "last":
+            weight, bias = attention.in_proj_weight.chunk(3)[2], attention.in_proj_bias.chunk(3)[2]
+            return attention.out_proj(functional.linear(keys, weight, bias))
+        hidden = ~self.visible(keys.shape[1], keys.device)
+        return attention(states, keys, keys, need_weights=False, attn_mask=hidden)[0]
+
     def visible(self, visits: int, device: torch.device) -> Bool[Tensor, "visits visits"]:
-        """Returns which key each visit attends to: its newest, or all up to it.
+        """Returns which keys each visit attends to: all up to it.
 
         e_0 = 0 is the first visit's only key, and no later visit's.
         """
-        newest = torch.eye(visits, dtype=torch.bool, device=device)
-        if self.config.keys == "last":
-            return newest
-        seen = torch.ones_like(newest).tril()
+        seen = torch.ones(visits, visits, dtype=torch.bool, device=device).tril()
         if self.config.medicine_graph:
             seen[1:, 0] = False
         return seen

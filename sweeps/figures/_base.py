@@ -79,13 +79,18 @@ def style(index: int) -> dict[str, Any]:
 
 
 def shorten(text: str, limit: int = 30) -> str:
-    """Returns the text, cut with an ellipsis where it is longer than `limit` characters.
+    """Returns the text, without its middle where it is longer than `limit` characters.
+
+    Arms of one study often begin alike, and a setting stands at the end.
 
     Example:
         >>> shorten("a model with a name", 10)
-        'a model w…'
+        'a mod…name'
     """
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return text[: limit - 1 - tail].rstrip() + "…" + text[-tail:].lstrip()
 
 
 def legend_below(plain: "Axes") -> None:
