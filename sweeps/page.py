@@ -61,6 +61,7 @@ dt { color: var(--soft); } dd { margin: 0; }
 code { color: var(--soft); font: .85em ui-monospace, "DejaVu Sans Mono", monospace; }
 .scores { font-variant-numeric: tabular-nums; color: var(--soft); }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin: 0 0 .5rem; } }
+@media (min-width: 60rem) { tbody .long { min-width: 13rem; } }
 @media print { .scroll { overflow: visible; border: 0; } body { max-width: none; } }
 """
 

@@ -14,6 +14,7 @@ from sweeps.tables._base import Cell, Column, TableData
 
 _MINUS, _NONE = "\u2212", "\u2013"  # a true minus sign; an en dash for an empty cell
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
+_LONG = 20  # characters of a first cell, above which it asks for room
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -207,7 +208,8 @@ def _html_cell(cell: Cell, column: Column, best: bool, first: bool) -> str:
     main = f"<strong>{main}</strong>" if best else main
     small = f'<span class="interval">{interval}</span>' if interval else ""
     if first:
-        return f'<th scope="row">{main}</th>'
+        kind = ' class="long"' if len(main) > _LONG else ""  # or it would stand word below word
+        return f'<th scope="row"{kind}>{main}</th>'
     kind = ' class="number"' if column.numeric else ""
     return f"<td{kind}>{main}{small}</td>"
 
