@@ -71,6 +71,11 @@ def list_(what: str | None) -> None:
             click.echo(line if what else f"  {line}")
 
 
+def _arm_column() -> Column:
+    """Returns a column of names of arms, which are to be copied and so never cut."""
+    return Column("arm", overflow="fold")
+
+
 def _names(kind: str) -> list[str]:
     if kind == "studies":
         from sweeps.study import shipped
@@ -165,8 +170,7 @@ def plan(study: str, settings: tuple[str, ...], out: Path, as_json: bool) -> Non
         trials = [spec.model_dump(mode="json") | {"key": k} for k, spec in made.trials.items()]
         click.echo(json.dumps({"study": made.record.model_dump(mode="json"), "trials": trials}))
         return
-    name = Column("arm", overflow="fold")  # to be copied, so never cut
-    table = Table(name, "title", "model", "seeds", "epochs", "trials")
+    table = Table(_arm_column(), "title", "model", "seeds", "epochs", "trials")
     for arm in made.record.arms:
         specs = [made.trials[key] for key in arm.trials.values()]
         epochs = str(specs[0].training.epochs) if arm.seeded else "-"
@@ -242,8 +246,9 @@ def status(directory: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(state)))
         return
-    name = Column("arm", overflow="fold")
-    table = Table(name, "stored", "running", "failed", "missing", "damaged", title=state.name)
+    table = Table(
+        _arm_column(), "stored", "running", "failed", "missing", "damaged", title=state.name
+    )
     for arm in state.arms:
         states = (arm.stored, arm.running, arm.failed, arm.missing, arm.damaged)
         table.add_row(arm.name, *map(str, states))

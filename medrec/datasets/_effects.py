@@ -75,7 +75,7 @@ def reaction_drugs(law: Law) -> Int64[np.ndarray, " drugs"]:
 def course_drugs(law: Law) -> Int64[np.ndarray, "courses 2"]:
     """Returns pairs of a course's first drug, a common one, and each of its next drugs."""
     _, blocks = planted_drugs(law)
-    following = [law.drugs.index(name) for name in list(blocks.values())]
+    following = [law.drugs.index(name) for name in blocks.values()]
     first = np.repeat([law.drugs.index(name) for name in _FIRST_OF_COURSES], _NEXT)
     return np.stack([first, np.array(following[: len(first)], dtype=np.int64)], axis=1)
 
