@@ -13,11 +13,13 @@ from torch import Tensor
 
 from medrec import plugins, splits
 from medrec.batching import ResidentCohort
+from medrec.checkpoint import load_checkpoint
 from medrec.cohort import Cohort
-from medrec.errors import CohortError, ConfigError
+from medrec.errors import CheckpointError, CohortError, ConfigError
 from medrec.knowledge.base import Knowledge, load_knowledge
 from medrec.models._base import FittedRecommender, Model, Recommender
 from medrec.predictions import Predictions
+from medrec.rehearsal import Rehearsal, later_look, rehearse_step
 from medrec.spec import CohortRef, KnowledgeSpec, TrialSpec
 from medrec.training import Data, Report, derived_seed, predict, train
 
@@ -78,17 +80,10 @@ def run(
         model = model.to(device)
     else:
         device = torch.device("cpu")  # fitted models have no use for another
-    resident = ResidentCohort(cohort, device)
-    data = Data(
-        cohort,
-        resident,
-        knowledge,
-        train=cohort.members(splits.TRAIN),
-        validation=cohort.members(splits.VALIDATION),
-    )
+    data = _data(cohort, knowledge, device)
     progress = train(model, data, spec, report, checkpoint)
     test = cohort.members(splits.TEST)
-    predictions = predict(model, cohort, resident, test, spec.protocol.threshold)
+    predictions = predict(model, cohort, data.resident, test, spec.protocol.threshold)
     wall = time.perf_counter() - started
     return TrialResult(
         spec=spec,
@@ -98,6 +93,53 @@ def run(
         weights=to_safetensors(weights(model)),
         seconds={"training": progress.seconds, "wall": wall},
         environment=_environment(device),
+    )
+
+
+def rehearse(spec: TrialSpec, cache: Path | None = None) -> Rehearsal:
+    """Builds the trial's model and takes one training step on a CPU, whatever the trial asks for.
+
+    Raises:
+        MedrecError: input or settings are at fault, or the loss is not finite.
+    """
+    model, data = _on_cpu(spec, cache)
+    return rehearse_step(model, data, spec)
+
+
+def look_later(spec: TrialSpec, cache: Path | None = None) -> str:
+    """Returns a digest of what a first step may not reach; see `medrec.rehearsal.later_look`.
+
+    Empty for a fitted model.
+    """
+    model, data = _on_cpu(spec, cache)
+    return "" if isinstance(model, FittedRecommender) else later_look(model, data, spec)
+
+
+def kept_seconds(spec: TrialSpec, checkpoint: Path) -> float:
+    """Returns the training time that resuming from a checkpoint saves; 0 without a usable one."""
+    if not checkpoint.exists():
+        return 0.0
+    try:
+        return load_checkpoint(checkpoint, spec.key)[0].seconds
+    except CheckpointError:
+        return 0.0
+
+
+def _on_cpu(spec: TrialSpec, cache: Path | None) -> tuple[Recommender, Data]:
+    cpus = spec.resources.model_copy(update={"gpus": 0.0})
+    device = _prepare_process(spec.model_copy(update={"resources": cpus}))
+    cohort, knowledge = _load(spec.cohort, spec.knowledge, cache)
+    model = build(spec, knowledge)
+    return model, _data(cohort, knowledge, device)
+
+
+def _data(cohort: Cohort, knowledge: Knowledge, device: torch.device) -> Data:
+    return Data(
+        cohort,
+        ResidentCohort(cohort, device),
+        knowledge,
+        train=cohort.members(splits.TRAIN),
+        validation=cohort.members(splits.VALIDATION),
     )
 
 

@@ -24,6 +24,7 @@ _LISTS = {
     "datasets": "medrec.datasets",
     "metrics": "medrec.metrics",
     "tables": "sweeps.tables",
+    "designs": "sweeps.designs",
 }
 
 
@@ -46,7 +47,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_LATER = {
+    "medsweep": {
+        "calibrate": (
+            "sweeps.calibrate",
+            "Measures whether intervals and tests keep their promises.",
+        ),
+        "compare": ("sweeps.compare", "Shows what changed between two runs of a study."),
+        "predict": ("sweeps.predict", "Applies an exported model to a cohort."),
+    },
+    "data": {
+        "export": ("sweeps.export", "Writes a cohort in another format."),
+        "fetch": ("sweeps.fetch", "Downloads an open demo data set."),
+        "knowledge": ("sweeps.knowledge", "Builds the knowledge that trials use."),
+    },
+    "export": {
+        "best": ("sweeps.export_best", "Writes the best model: study file, weights, card."),
+        "results": ("sweeps.archive", "Writes a slim copy of a results directory."),
+    },
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands in `_LATER` are imported when they are asked for."""
+
+    def _later(self) -> dict[str, tuple[str, str]]:
+        return _LATER.get(self.name or "", {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._later()])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._later():
+            return super().get_command(ctx, cmd_name)
+        found = importlib.import_module(self._later()[cmd_name][0]).command
+        return found if isinstance(found, click.Command) else found()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # Help must not import what the commands import.
+        rows = [(name, text) for name, (_, text) in self._later().items()]
+        room = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
+        rows += [(name, c.get_short_help_str(room)) for name, c in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="medsweep")
 def medsweep() -> None:
     """Tune, ablate and compare medication-recommendation models, and regenerate every table.
@@ -90,36 +136,17 @@ def _names(kind: str) -> list[str]:
     return plugins.names(_LISTS[kind])
 
 
-_DATA = {
-    "export": ("sweeps.export", "Writes a cohort in another format."),
-    "fetch": ("sweeps.fetch", "Downloads an open demo data set."),
-    "knowledge": ("sweeps.knowledge", "Builds the knowledge that trials use."),
-}
-
-
-class _Data(click.Group):
-    """The commands about data, each imported when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *_DATA])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _DATA:
-            return super().get_command(ctx, cmd_name)
-        found = importlib.import_module(_DATA[cmd_name][0]).command
-        return found if isinstance(found, click.Command) else found()
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # Help must not import what the commands import.
-        rows = [(name, text) for name, (_, text) in _DATA.items()]
-        rows.append(("prepare", "Turns raw files into a cohort folder with its card."))
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(rows))
-
-
-@medsweep.group(cls=_Data)
+@medsweep.group(cls=_Lazy)
 def data() -> None:
     """Fetches, prepares and exports cohorts, and gathers knowledge about their codes."""
+
+
+@medsweep.group(cls=_Lazy)
+def export() -> None:
+    """Takes the best model, or results made to be shared, out of a results directory.
+
+    Example: medsweep export best results/demo --out best
+    """
 
 
 class _Datasets(click.Group):
@@ -157,32 +184,63 @@ _set = click.option(
 @_study
 @_set
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="Results directory.")
+@click.option("--check", is_flag=True, help="Let every arm that lacks trials take a first step.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def plan(study: str, settings: tuple[str, ...], out: Path, as_json: bool) -> None:
-    """Shows the trials of a study; starts nothing. Example: medsweep plan demo."""
+def plan(study: str, settings: tuple[str, ...], out: Path, check: bool, as_json: bool) -> None:
+    """Shows the trials of a study, what is stored of them and what the rest may cost.
+
+    Starts nothing and writes nothing.
+
+    \b
+    Examples:
+      medsweep plan demo --check
+      medsweep plan demo --out results/demo
+    """  # noqa: D301  click reads the control character
     from sweeps.cohorts import study_data
     from sweeps.plan import make_plan
+    from sweeps.plan_diff import plan_diff, told
+    from sweeps.rehearse import known_seconds, rehearse_aside
+    from sweeps.retuned import follow_ups, settle
+    from sweeps.store import ResultsStore
     from sweeps.study import load_study
 
     loaded = load_study(study, settings)
-    made = make_plan(loaded, study_data(loaded, out.resolve()))
+    data = study_data(loaded, out.resolve())
+    store = ResultsStore(out.resolve())
+    made = settle(make_plan(loaded, data), store)
+    seconds = known_seconds(store)
+    remarks: tuple[str, ...] = ()
+    if check:
+        checked = rehearse_aside(made, data, store)
+        seconds, remarks = {**seconds, **checked.seconds}, checked.remarks
+    diff = plan_diff(made, store, seconds)
     if as_json:
         trials = [spec.model_dump(mode="json") | {"key": k} for k, spec in made.trials.items()]
-        click.echo(json.dumps({"study": made.record.model_dump(mode="json"), "trials": trials}))
+        content = {"study": made.record.model_dump(mode="json"), "trials": trials}
+        click.echo(json.dumps({**content, "diff": asdict(diff), "remarks": remarks}))
         return
     table = Table(_arm_column(), "title", "model", "seeds", "epochs", "trials")
     for arm in made.record.arms:
         specs = [made.trials[key] for key in arm.trials.values()]
-        epochs = str(specs[0].training.epochs) if arm.seeded else "-"
+        epochs = str(specs[0].training.epochs) if arm.seeded and specs else "-"
         seeds = " ".join(arm.trials) if arm.seeded else "any"
-        table.add_row(arm.name, escape(arm.title), arm.model, seeds, epochs, str(len(specs)))
+        count = "later" if arm.is_waiting else str(len(specs))
+        table.add_row(arm.name, escape(arm.title), arm.model, seeds, epochs, count)
     _out.print(table)
     for search in made.record.searches:
         _out.print(f"search {search.name}: {search.trials} trials of {search.model}, ", end="")
-        _out.print(f"{', '.join(search.objectives)} over {', '.join(search.space)}")
+        _out.print(f"{', '.join(search.objectives)} over {', '.join(search.space) or 'nothing'}")
     resources = loaded.resources
     total = len(made.trials) + sum(search.trials for search in made.record.searches)
     _out.print(f"{total} trials, each {resources.cpus:g} CPU, {resources.gpus:g} GPU")
+    if later := follow_ups(made):
+        _out.print(f"{later} more when the searches have ended: re-tuned arms on every seed")
+    for design in made.record.designs:
+        click.echo(f"design {design.name}: {design.title}, {len(design.levels)} arms")
+        for note in design.notes:
+            click.echo(f"  {note}")
+    for line in (*told(diff), *(f"  {remark}" for remark in remarks)):
+        click.echo(line)
 
 
 @medsweep.command()
@@ -191,6 +249,10 @@ def plan(study: str, settings: tuple[str, ...], out: Path, as_json: bool) -> Non
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Results directory.")
 @click.option("--executor", type=click.Choice(["ray", "inline"]), default="ray", show_default=True)
 @click.option("--cpus", type=click.IntRange(1), help="Cores Ray may use; all by default.")
+@click.option("--no-check", is_flag=True, help="Do not let every arm take a first step before.")
+@click.option(
+    "--rerun-stale", is_flag=True, help="Set trials of other code aside, and compute them again."
+)
 @click.option("--no-tables", is_flag=True, help="Do not make tables and report at the end.")
 def run(
     study: str,
@@ -198,6 +260,8 @@ def run(
     out: Path,
     executor: str,
     cpus: int | None,
+    no_check: bool,
+    rerun_stale: bool,
     no_tables: bool,
 ) -> None:
     """Runs what is missing of a study, then makes its tables and report. Safe to repeat.
@@ -214,7 +278,15 @@ def run(
     loaded = load_study(study, settings)
     failed: TrialsFailedError | None = None
     try:
-        run_study(loaded, out, _out, "inline" if executor == "inline" else "ray", cpus)
+        run_study(
+            loaded,
+            out,
+            _out,
+            "inline" if executor == "inline" else "ray",
+            cpus,
+            check=not no_check,
+            rerun_stale=rerun_stale,
+        )
     except TrialsFailedError as error:
         failed = error
     if not no_tables:
@@ -228,7 +300,10 @@ def _make_tables(
 ) -> None:
     from sweeps.regenerate import regenerate
 
-    for path in regenerate(out, formats, embeddings):
+    def warn(text: str) -> None:
+        _err.print(text, style="yellow", markup=False)
+
+    for path in regenerate(out, formats, embeddings, warn):
         click.echo(path)
 
 

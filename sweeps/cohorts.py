@@ -73,7 +73,7 @@ def study_data(study: Study, out: Path) -> StudyData:
         MedrecError: a cohort or knowledge table is damaged.
     """
     name, path, made, cohort = _cohort(study.cohort, out)
-    knowledge, interacts = _knowledge(study.knowledge, cohort)
+    knowledge, interacts = located_knowledge(study.knowledge, cohort)
     rows = cohort.visits_of(cohort.members(splits.TEST))
     truth = cohort.codes["medications"].multi_hot(cohort.drugs)[rows]
     as_prescribed = Predictions(
@@ -94,17 +94,29 @@ def study_data(study: Study, out: Path) -> StudyData:
     )
 
 
-def _knowledge(spec: KnowledgeSpec, cohort: Cohort) -> tuple[KnowledgeSpec, np.ndarray]:
-    """Returns the spec with absolute paths and its fingerprint, and which drugs interact."""
+def located_knowledge(
+    spec: KnowledgeSpec, cohort: Cohort, where: str = "knowledge"
+) -> tuple[KnowledgeSpec, np.ndarray]:
+    """Returns the spec with absolute paths and its fingerprint, and which drugs interact.
+
+    Args:
+        spec: as the study has it.
+        cohort: whose drugs and codes count.
+        where: field of the study that holds it, for messages.
+
+    Raises:
+        StudyError: there is no such file or folder.
+        MedrecError: a table is damaged.
+    """
     places: dict[str, str] = {}
     for field in ("interactions", "structures", "bundle"):
         value = getattr(spec, field)
         if value in (None, "embedded"):
             continue
         if field == "bundle" and not Path(value).is_dir():
-            raise StudyError(f"field knowledge.bundle: there is no folder {value}.")
+            raise StudyError(f"field {where}.bundle: there is no folder {value}.")
         if field != "bundle" and not Path(value).is_file():
-            raise StudyError(f"field knowledge.{field}: there is no file {value}.")
+            raise StudyError(f"field {where}.{field}: there is no file {value}.")
         places[field] = str(Path(value).resolve())
     located = spec.model_copy(update=places)
     found = read_tables(located, cohort)

@@ -1,11 +1,11 @@
 """From stored predictions to aligned arrays: arms x seeds x test patients, for every metric.
 
 The arrays hold sufficient statistics (`medrec.evaluation`), so that estimates, intervals and
-differences are weighted sums over them. A trial that is not stored leaves a hole; a trial that is
-stored but damaged is an error.
+differences are weighted sums over them. A trial that is not stored leaves a hole, and so does one
+that is stored but damaged: it is never used.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float64, Int32
 from medrec.evaluation import metrics, patient_terms
 from medrec.metrics._base import Metric, Terms
 from medrec.predictions import Predictions
-from sweeps.errors import StoreError
+from sweeps.errors import DamagedTrialError, StoreError
 from sweeps.record import Arm, DdiGraph, StudyRecord
-from sweeps.services import Rows
 from sweeps.store import ResultsStore
+from sweeps.visits import Rows
 
 Scope = str
 """Name of a set of test visits."""
@@ -29,6 +29,8 @@ ROWS: Mapping[Scope, Rows] = MappingProxyType(
     }
 )
 """Visits of each scope that every study has."""
+Drugs = Bool[np.ndarray, " drugs"]
+EVERY_DRUG: Mapping[Scope, Drugs] = MappingProxyType({})
 ORDER = ("jaccard", "f1", "prauc", "ddi_rate", "medications")
 
 
@@ -95,7 +97,6 @@ def evaluate_arms(store: ResultsStore, record: StudyRecord, scope: Scope) -> Sco
 
     Raises:
         StoreError: two trials do not have the same test visits.
-        DamagedTrialError: a stored trial does not match its manifest.
     """
     return evaluate_scopes(store, record, (scope,))[scope]
 
@@ -105,6 +106,9 @@ def evaluate_scopes(
     record: StudyRecord,
     scopes: Iterable[Scope],
     rows: Mapping[Scope, Rows] = ROWS,
+    drugs: Mapping[Scope, Drugs] = EVERY_DRUG,
+    seen: Callable[[str, Predictions], None] = lambda key, predictions: None,
+    damaged: Callable[[str, str], None] = lambda key, why: None,
 ) -> dict[Scope, Scores]:
     """Returns the scores for several scopes, each trial read once.
 
@@ -113,58 +117,102 @@ def evaluate_scopes(
         record: its study record.
         scopes: names of what to score.
         rows: which visits each scope has.
+        drugs: the drugs that alone a scope looks at, as if there were no others; scopes that are
+            not named look at all.
+        seen: called with the key and predictions of each trial, once, as it is read.
+        damaged: called with the key of each trial that does not match its manifest, and why.
 
     Raises:
         StoreError: two trials do not have the same test visits.
-        DamagedTrialError: a stored trial does not match its manifest.
     """
-    columns = sorted({int(s) for arm in record.arms if arm.seeded for s in arm.trials}) or [0]
+    seeded = [arm for arm in record.arms if arm.seeded]
+    columns = sorted({seed for arm in seeded for seed in _asked_seeds(record, arm)}) or [0]
     wanted = [
         (row, column, key)
         for row, arm in enumerate(record.arms)
         for column, key in trial_keys(arm, columns).items()
     ]
     expected = np.zeros((len(record.arms), len(columns)), dtype=bool)
-    for row, column, _ in wanted:
-        expected[row, column] = True
+    for row, arm in enumerate(record.arms):
+        for seed in _asked_seeds(record, arm):
+            expected[row, columns.index(seed) if arm.seeded else 0] = True
     cells = [cell for cell in wanted if store.has(cell[2])]
     chosen = {scope: rows[scope] for scope in scopes}
-    parts, patients = _read_terms(store, record, chosen, sorted({key for _, _, key in cells}))
+    keys = sorted({key for _, _, key in cells})
+    parts, patients = _read_terms(store, record, chosen, drugs, keys, seen, damaged)
+    cells = [cell for cell in cells if all(cell[2] in terms for terms in parts.values())]
     return {
         scope: _assemble(record, columns, expected, cells, parts[scope], patients[scope])
         for scope in chosen
     }
 
 
+def _asked_seeds(record: StudyRecord, arm: Arm) -> Sequence[int]:
+    """Returns the seeds that the study asks of an arm, also where its trials are not known yet."""
+    return record.seeds if arm.is_waiting else [int(seed) for seed in arm.trials]
+
+
 _Terms = tuple[np.ndarray, np.ndarray]  # numerators and denominators [metrics, patients]
 
 
 def _read_terms(
-    store: ResultsStore, record: StudyRecord, scopes: Mapping[Scope, Rows], keys: Iterable[str]
+    store: ResultsStore,
+    record: StudyRecord,
+    scopes: Mapping[Scope, Rows],
+    drugs: Mapping[Scope, Drugs],
+    keys: Iterable[str],
+    seen: Callable[[str, Predictions], None],
+    damaged: Callable[[str, str], None],
 ) -> tuple[dict[Scope, dict[str, _Terms]], dict[Scope, np.ndarray]]:
     """Returns by scope: terms by key, and the patient of each visit in it."""
     interacts = interaction_matrix(record.ddi, len(record.medications))
     known = metrics()
     parts: dict[Scope, dict[str, _Terms]] = {scope: {} for scope in scopes}
     layout: Predictions | None = None
+    inside: dict[Scope, np.ndarray] = {}
+    visits: dict[Scope, Predictions] = {}
     for key in keys:
-        predictions = store.load(key).predictions
+        try:
+            predictions = store.load(key).predictions
+        except DamagedTrialError as error:
+            damaged(key, str(error))
+            continue
         _check_layout(key, predictions, layout, len(record.medications))
-        layout = layout or predictions
+        seen(key, predictions)
+        if layout is None:
+            layout = predictions
+            inside = {scope: rows(layout) for scope, rows in scopes.items()}
+            visits = {scope: layout.select(rows) for scope, rows in inside.items()}
         found = [known[name] for name in metric_names()]
         terms = [metric.terms(predictions, interacts) for metric in found]
-        for scope, rows in scopes.items():
-            inside = rows(predictions)
-            chosen = predictions.select(inside)
-            fixed = [_fixed(m, of, inside) for m, of in zip(found, terms, strict=True)]
-            by_patient = [patient_terms(metric, chosen, interacts) for metric in fixed]
+        for scope in scopes:
+            rows, pairs = inside[scope], interacts
+            if scope in drugs:
+                of, chosen = found, predictions.select(rows)
+                chosen, pairs = _of_drugs(chosen, interacts, drugs[scope])
+            else:  # the visits are the same for every trial, and these metrics ask no more
+                of = [_fixed(m, own, rows) for m, own in zip(found, terms, strict=True)]
+                chosen = visits[scope]
+            by_patient = [patient_terms(metric, chosen, pairs) for metric in of]
             numerators = np.stack([each.numerator for each in by_patient])
             parts[scope][key] = numerators, np.stack([each.denominator for each in by_patient])
     nobody = np.zeros(0, np.int32)
     return parts, {
-        scope: nobody if layout is None else layout.patient[rows(layout)]
-        for scope, rows in scopes.items()
+        scope: nobody if layout is None else layout.patient[inside[scope]] for scope in scopes
     }
+
+
+def _of_drugs(
+    predictions: Predictions, interacts: np.ndarray, drugs: Drugs
+) -> tuple[Predictions, np.ndarray]:
+    """Returns predictions and interacting pairs of some drugs, as if there were no others."""
+    part = replace(
+        predictions,
+        truth=predictions.truth[:, drugs],
+        chosen=predictions.chosen[:, drugs],
+        scores=predictions.scores[:, drugs],
+    )
+    return part, interacts[np.ix_(drugs, drugs)]
 
 
 def _fixed(metric: Metric, terms: Terms, inside: np.ndarray) -> Metric:

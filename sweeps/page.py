@@ -1,6 +1,7 @@
 """The frame of every page that a study yields: one file, no network, no script."""
 
 import html
+from collections.abc import Sequence
 
 DISCLAIMER = (
     "This is research software. Its numbers compare models on recorded data; it gives no "
@@ -39,6 +40,7 @@ td:nth-child(2) { white-space: nowrap; }
 .interval { display: block; color: var(--soft); font-size: .8rem; }
 .figure svg { display: block; width: 100%; height: auto; min-width: 30rem; max-width: 46rem; }
 .figure .scroll { border: 0; }
+.contents { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0; }
 .question { font-size: 1.1rem; color: var(--soft); margin: 0; }
 .note { background: var(--tint); border-left: 4px solid var(--link); padding: .6rem .9rem;
   border-radius: 0 6px 6px 0; }
@@ -83,7 +85,17 @@ def document(title: str, header: str, body: str) -> str:
     )
 
 
+def contents(titles: Sequence[str]) -> str:
+    """Returns links to the sections of these titles."""
+    links = "".join(f'<li><a href="#{_label(title)}">{title}</a></li>' for title in titles)
+    return f'<nav aria-label="Contents"><ul class="contents">{links}</ul></nav>\n'
+
+
 def section(title: str, text: str) -> str:
     """Returns a section with its heading; the heading's id is the title in lower case."""
-    label = title.lower().replace(" ", "-")
+    label = _label(title)
     return f'<section aria-labelledby="{label}"><h2 id="{label}">{title}</h2>\n{text}</section>\n'
+
+
+def _label(title: str) -> str:
+    return title.lower().replace(" ", "-")

@@ -10,7 +10,8 @@ from pydantic import Field, StringConstraints
 
 from medrec.spec import Frozen, Protocol, TrialSpec
 
-SCHEMA: Literal[1] = 1
+SCHEMA: Literal[2] = 2
+"""Of what is written now. Schema 1 had neither analysis nor designs; it is read for ever."""
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -34,7 +35,50 @@ class Arm(Frozen):
         default_factory=dict, description="settings of the entry's grid, as this arm has them"
     )
     seeded: bool = Field(description="whether training depends on the seed")
-    trials: dict[str, Key] = Field(description="seed to trial key")
+    trials: dict[str, Key] = Field(
+        description="seed to trial key; empty for a re-tuned arm whose search has not ended"
+    )
+    parts: tuple[str, ...] = Field(
+        default=(), description="parts of the full model that are changed in this arm"
+    )
+    design: Name | None = Field(default=None, description="name of the design it belongs to")
+    tuned_by: Name | None = Field(
+        default=None, description="search whose best settings it has; None for fixed settings"
+    )
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its trials depend on a search that has not said what is best."""
+        return self.tuned_by is not None and not self.trials
+
+
+class Analysis(Frozen):
+    """How arms are judged; fixed in the study file, before there are results."""
+
+    primary: str = Field(
+        default="jaccard", description="metric that verdicts are about; the others are exploratory"
+    )
+    margin: float | None = Field(
+        default=None,
+        gt=0,
+        description="difference in the primary metric up to which two arms count as equivalent; "
+        "without one no arm is called equivalent",
+    )
+
+
+class Design(Frozen):
+    """A designed ablation of one model: which arms it has, and what they say together."""
+
+    name: Name
+    kind: str = Field(description="one of sweeps/designs")
+    title: str
+    full: Name = Field(description="arm with every part at its reference level")
+    factors: tuple[str, ...] = Field(description="parts that are varied, in the order asked for")
+    levels: dict[str, tuple[int, ...]] = Field(
+        description="name of an arm to the level of each factor in it, 0 as in the full model"
+    )
+    settings: Literal["fixed", "retuned"] = "fixed"
+    notes: tuple[str, ...] = ()
 
 
 class CohortFacts(Frozen):
@@ -48,6 +92,16 @@ class CohortFacts(Frozen):
     open_data: bool = Field(
         default=False,
         description="whether single patients may be shown: they are made up, or of an open demo",
+    )
+    dataset: str = Field(default="", description="data set plug-in; empty in records made before")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="options that every data set has: split, order of visits, what was left out",
+    )
+    drug_quartiles: tuple[int, ...] = Field(
+        default=(),
+        description="of each drug by its number of training visits, 1 the rarest; empty in "
+        "records made before",
     )
 
 
@@ -132,13 +186,15 @@ class PublishedTable(Frozen):
 class StudyRecord(Frozen):
     """Everything about a study that is not a trial's result."""
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1, 2] = SCHEMA
     name: str
     question: str
     arms: tuple[Arm, ...]
     reference: str = Field(description="arm that every arm but an ablation is compared to")
     searches: tuple[SearchPlan, ...]
     published: tuple[PublishedTable, ...] = ()
+    designs: tuple[Design, ...] = ()
+    analysis: Analysis = Analysis()
     tables: tuple[str, ...]
     protocol: Protocol
     seeds: tuple[int, ...]

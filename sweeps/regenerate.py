@@ -4,7 +4,7 @@ No model, no cohort, no Ray: stored predictions are read, checked, resampled and
 twice gives the same bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medrec import plugins
@@ -12,7 +12,7 @@ from medrec.errors import ConfigError
 from sweeps.cases import find_cases
 from sweeps.cases_page import NONE_COUNT, NOT_OPEN, render_cases
 from sweeps.embeddings import Method, find_pictures
-from sweeps.figures._base import Drawing, Plot, to_svg
+from sweeps.figures._base import Drawing, Plot, to_png, to_svg
 from sweeps.figures._embeddings import draw as draw_embeddings
 from sweeps.report import render
 from sweeps.statistics.results import StudyResults, gather
@@ -24,14 +24,18 @@ ALL_FORMATS = (*FORMATS, "html")
 
 
 def regenerate(
-    root: Path, formats: Sequence[str] = ALL_FORMATS, embeddings: Method | None = None
+    root: Path,
+    formats: Sequence[str] = ALL_FORMATS,
+    embeddings: Method | None = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
-    """Writes `tables/<name>.<format>`; for html `figures/*.svg`, `report.html`, `cases.html`.
+    """Writes `tables/<name>.<format>`; for html figures (SVG, PNG) and pages.
 
     Args:
         root: a results directory.
         formats: of md, csv, tex, html.
         embeddings: how to picture vectors of codes in the report; none if None.
+        warn: told of each damaged trial, which counts as missing.
 
     Returns:
         The files written, in order.
@@ -40,11 +44,12 @@ def regenerate(
         ConfigError: a format or table is unknown.
         StoreError: there is no study, trials were tested on different visits, or no arm has
             vectors to picture.
-        DamagedTrialError: a stored trial does not match its manifest.
     """
     _check(formats)
     store = ResultsStore(root)
-    results = gather(store)
+    results = gather(store, store.study().tables or plugins.names("sweeps.tables"))
+    for why in results.damaged.values():
+        warn(why)
     # First, since it alone can be refused: then nothing has been written yet.
     further = [_draw_embeddings(store, results, embeddings)] if embeddings else []
     tables = build_tables(results)
@@ -59,6 +64,7 @@ def regenerate(
         drawings = [*draw_figures(results), *further]
         for drawing, svg in drawings:
             written.append(store.write_text(f"figures/{drawing.name}.svg", svg))
+            written.append(store.write_bytes(f"figures/{drawing.name}.png", to_png(drawing)))
         pages, why_not = _case_pages(store, results)
         written += pages
         report = render(results, tables, drawings, why_not)

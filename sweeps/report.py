@@ -1,7 +1,7 @@
 """The report: one HTML file that needs no network and no script.
 
-Question, protocol, headline, tables, figures, searches, what is missing, provenance. It is a pure
-function of `StudyResults` and of the figures drawn from them.
+Question, verdicts, protocol, tables, figures, searches, costs, what was not done, provenance: a
+pure function of `StudyResults` and of the figures drawn from them.
 """
 
 import html
@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from medrec import plugins
 from sweeps.figures._base import Drawing, inline
-from sweeps.page import document, section
+from sweeps.page import contents, document, section
+from sweeps.provenance import provenance
 from sweeps.record import Arm
-from sweeps.statistics.results import StudyResults, Value
+from sweeps.statistics.inference import Value
+from sweeps.statistics.results import StudyResults
 from sweeps.tables._base import (
     TableData,
     cohort_sentence,
@@ -19,6 +21,25 @@ from sweeps.tables._base import (
     interval_sentence,
 )
 from sweeps.tables._render import to_html
+
+_CHAPTERS: Mapping[str, tuple[str, ...]] = {
+    "Verdicts": ("verdicts",),
+    "Searches": ("search", "budget", "importances"),
+    "Costs": ("cost",),
+    "Provenance": ("data_card",),
+}
+"""Tables that stand in a section of their own; the others stand under Tables."""
+_NAMES = {
+    "code": "Code of the trials (digest)",
+    "git": "Commit",
+    "cpu": "Processor",
+    "cores": "Cores",
+    "memory_gib": "Memory, GiB",
+    "gpu": "GPU",
+    "device": "Device",
+    "started": "First start",
+    "ended": "Last end",
+}
 
 
 def render(
@@ -35,51 +56,72 @@ def render(
         drawings: figures with their SVG text.
         cases: why there is no page of cases; empty where there is one.
     """
-    searches = tables.get("search", ())
-    others = [table for name, group in tables.items() if name != "search" for table in group]
+    placed = {name for names in _CHAPTERS.values() for name in names}
+    others = [table for name, group in tables.items() if name not in placed for table in group]
+    chapters = {
+        title: [table for name in names for table in tables.get(name, ())]
+        for title, names in _CHAPTERS.items()
+    }
+    shown = [(drawing, svg) for drawing, svg in drawings if drawing.name != "forest"]
+    forest = [(drawing, svg) for drawing, svg in drawings if drawing.name == "forest"]
     sections = [
-        ("Headline", _headline(results)),
+        ("Verdicts", _verdicts(results) + _figures(forest) + _tables(chapters["Verdicts"])),
         ("Protocol", _protocol(results)),
         ("Tables", _tables(others)),
-        ("Figures", "".join(_figure(drawing, svg) for drawing, svg in drawings)),
+        ("Figures", _figures(shown)),
         ("Cases", _cases(cases)),
-        ("Searches", _tables(searches)),
-        ("What is missing", _missing(results, tables)),
-        ("Provenance", _provenance(results)),
+        ("Searches", _tables(chapters["Searches"])),
+        ("Costs", _tables(chapters["Costs"])),
+        ("What was not done", _missing(results, tables)),
+        ("Provenance", _tables(chapters["Provenance"]) + _provenance(results)),
     ]
+    sections = [(title, text) for title, text in sections if text]
     record = results.record
     question = f'<p class="question">{html.escape(record.question)}</p>'
     header = f"<h1>{html.escape(record.name)}</h1>\n{question}"
-    body = "".join(section(title, text) for title, text in sections if text)
+    body = contents([title for title, _ in sections])
+    body += "".join(section(title, text) for title, text in sections)
     return document(f"{record.name}: report", header, body)
 
 
+_WORDS = (
+    ("helps", "Better than the reference"),
+    ("hurts", "Worse than the reference"),
+    ("equivalent", "Equivalent to the reference"),
+    ("undecided", "Undecided"),
+)
+
+
 def headline(results: StudyResults) -> list[str]:
-    """Returns sentences: the best arm in Jaccard, and which differences exclude zero."""
-    found = {arm.name: results.estimate("jaccard", arm.name) for arm in results.record.arms}
-    known = {name: value for name, value in found.items() if value is not None}
-    if not known:
-        return ["No trial is stored yet."]
-    best = max(known, key=lambda name: known[name].estimate)
-    lead = f"Highest Jaccard on the test split: {results.arm(best).title}, {_text(known[best])}."
-    gaps = [
-        (arm, gap)
+    """Returns sentences: what is compared, then the arms of each verdict with differences."""
+    primary = results.record.analysis.primary
+    title = results.metrics[primary].title
+    compared = [
+        (arm, found)
         for arm in results.record.arms
-        if (gap := results.difference("jaccard", arm.name)) is not None
+        if (found := results.comparison(arm.name)) is not None
     ]
-    if not gaps:
-        return [lead, "There is no second arm to compare with."]
-    clear = [(arm, gap) for arm, gap in gaps if excludes_zero(gap)]
-    lines = [
-        f"{arm.title}: {'higher' if gap.estimate > 0 else 'lower'} than "
-        f"{results.reference(arm.name).title}, difference {_text(gap, signed=True)}."
-        for arm, gap in clear
-    ]
-    count = (
-        f"The interval of the difference excludes zero for {len(clear)} of {len(gaps)} arms "
-        f"({compared_to(results)}); the intervals are not adjusted for the number of arms."
+    if not any(results.stored(arm.name) for arm in results.record.arms):
+        return ["No trial is stored yet."]
+    if not compared:
+        return ["There is no second arm to compare with."]
+    lead = (
+        f"Verdicts on {title}, {compared_to(results)}; corrected for the number of arms that "
+        "have the same reference."
     )
-    return [lead, count, *lines]
+    lines = []
+    for word, text in _WORDS:
+        mine = [
+            f"{arm.title} ({_text(found.difference, results, signed=True)})"
+            for arm, found in compared
+            if found.verdict is not None and found.verdict.word == word
+        ]
+        if mine:
+            lines.append(f"{text}: {'; '.join(mine)}.")
+    without = [arm.title for arm, found in compared if found.verdict is None]
+    if without:
+        lines.append(f"No verdict, since an arm has one training seed: {'; '.join(without)}.")
+    return [lead, *lines]
 
 
 def compared_to(results: StudyResults) -> str:
@@ -89,26 +131,20 @@ def compared_to(results: StudyResults) -> str:
     return f"{reference}, ablations with their full model" if parts else reference
 
 
-def excludes_zero(gap: Value) -> bool:
-    """Returns whether a difference has an interval and zero is outside it."""
-    return gap.low is not None and gap.high is not None and (gap.low > 0 or gap.high < 0)
-
-
-def _text(value: Value, signed: bool = False) -> str:
-    form = "+.4f" if signed else ".4f"
+def _text(value: Value, results: StudyResults, signed: bool = False) -> str:
+    decimals = results.metrics[results.record.analysis.primary].decimals
+    form = f"{'+' if signed else ''}.{decimals}f"
     text = f"{value.estimate + 0.0:{form}}"
     if value.low is not None and value.high is not None:
         text += f" [{value.low + 0.0:{form}}, {value.high + 0.0:{form}}]"
     return text.replace("-", "\u2212")
 
 
-def _headline(results: StudyResults) -> str:
+def _verdicts(results: StudyResults) -> str:
     lead, *rest = headline(results)
     text = f'<p class="note">{html.escape(lead)}</p>\n'
     if rest:
-        text += f"<p>{html.escape(rest[0])}</p>\n"
-    if rest[1:]:
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in rest[1:])
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in rest)
         text += f"<ul>{items}</ul>\n"
     return text
 
@@ -122,6 +158,10 @@ def _protocol(results: StudyResults) -> str:
 
 def _tables(tables: Sequence[TableData]) -> str:
     return "".join(f"<h3>{html.escape(t.title)}</h3>\n{to_html(t)}" for t in tables)
+
+
+def _figures(drawings: Sequence[tuple[Drawing, str]]) -> str:
+    return "".join(_figure(drawing, svg) for drawing, svg in drawings)
 
 
 def _figure(drawing: Drawing, svg: str) -> str:
@@ -144,30 +184,48 @@ def _cases(why_not: str) -> str:
 
 
 def _absent(results: StudyResults, tables: Mapping[str, Sequence[TableData]]) -> list[str]:
-    """Returns a sentence for each table that the study names and that does not apply."""
+    """Returns each table that the study names and that does not apply, with what it needs."""
     names = [name for name in results.record.tables if name not in tables]
     known = [(name, plugins.load("sweeps.tables", name, "TABLE")) for name in names]
-    return [f"Table {name}: not made, for it needs {table.needs}." for name, table in known]
+    return [f"{name} (needs {table.needs})" for name, table in known]
 
 
 def _missing(results: StudyResults, tables: Mapping[str, Sequence[TableData]]) -> str:
     holes = holes_sentence(results, results.record.arms).strip()
-    items = [html.escape(holes)] if holes else []
-    items += [html.escape(line) for line in _absent(results, tables)]
+    items = [holes] if holes else []
     arms = {key: arm for arm in results.record.arms for key in arm.trials.values()}
+    items += [_damage(key, why, arms.get(key)) for key, why in sorted(results.damaged.items())]
     asked = {str(r["key"]) for records in results.searches.values() for r in records} | set(arms)
-    for key, note in results.failures.items():
-        if key in asked:
-            items.append(_failure(key, note, arms.get(key)))
+    items += [
+        _failure(key, note, arms.get(key))
+        for key, note in results.failures.items()
+        if key in asked
+    ]
     if not items:
-        return "<p>Every trial that the study asks for is stored, and none failed.</p>\n"
-    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>\n"
+        items = ["Every trial that the study asks for is stored, and none failed."]
+    if results.record.analysis.margin is None:
+        items.append(
+            "No margin of equivalence was fixed in the study file (analysis.margin), so no arm is "
+            "called equivalent."
+        )
+    absent = _absent(results, tables)
+    if absent:
+        items.append(f"Tables that do not apply: {'; '.join(absent)}.")
+    items += [
+        f"{design.title}: {note}" for design in results.record.designs for note in design.notes
+    ]
+    return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>\n"
+
+
+def _damage(key: str, why: str, arm: Arm | None) -> str:
+    whose = f" ({arm.title})" if arm else ""
+    return f"Trial {key}{whose} counts as missing. {why}"
 
 
 def _failure(key: str, note: Mapping[str, object], arm: Arm | None) -> str:
     whose = f" ({arm.title})" if arm else ""
     text = f"Trial {key}{whose} failed, attempts {note.get('attempts', '?')}: "
-    return html.escape(text + str(note.get("reason", "no reason was recorded")))
+    return text + str(note.get("reason", "no reason was recorded"))
 
 
 def _provenance(results: StudyResults) -> str:
@@ -175,26 +233,16 @@ def _provenance(results: StudyResults) -> str:
     facts = {
         "Results": f"{len(results.summaries):,} trials of {len(record.arms)} arms",
         "Cohort": f"{record.cohort.name}, fingerprint {record.cohort.fingerprint}",
-        **{
-            f"Cohort: {name.replace('_', ' ')}": f"{value:,.6g}"
-            for name, value in sorted(record.cohort.counts.items())
-        },
         "DDI graph": f"{record.ddi.name}, fingerprint {record.ddi.fingerprint}",
+        "Bootstrap": f"{record.resamples:,} resamples, seed {record.bootstrap_seed}",
         "Study schema": str(record.schema_version),
-        **versions(results),
+        **{
+            _NAMES.get(name, name): ", ".join(values)
+            for name, values in provenance(results.summaries.values()).items()
+        },
     }
     rows = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
         for name, value in facts.items()
     )
     return f"<dl>{rows}</dl>\n"
-
-
-def versions(results: StudyResults) -> dict[str, str]:
-    """Returns what the trials ran on; every value where trials differ."""
-    found: dict[str, set[str]] = {}
-    for summary in results.summaries.values():
-        stated = summary.get("versions") or summary.get("environment") or {}
-        for name, value in stated.items():
-            found.setdefault(str(name), set()).add(str(value))
-    return {name: ", ".join(sorted(values)) for name, values in sorted(found.items())}

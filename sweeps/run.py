@@ -23,21 +23,32 @@ from sweeps.errors import (
     TrialsFailedError,
 )
 from sweeps.plan import Plan, make_plan
+from sweeps.plan_diff import plan_diff, told
 from sweeps.progress import Progress
 from sweeps.record import StudyRecord
+from sweeps.rehearse import known_seconds, rehearse_plan
+from sweeps.retuned import follow_ups, settle
 from sweeps.search import Search
-from sweeps.services import services_of
 from sweeps.store import ResultsStore
 from sweeps.study import Study
+from sweeps.visits import facts_of
 
 Executor = Literal["ray", "inline"]
-_OURS = {".lock", "cache", "cases.html", "cohort", "damaged", "failed", "figures", "report.html",
-         "running", "searches", "tables", "tensorboard", "trials", "visits.parquet"}  # fmt: skip
+_OURS = {".lock", "cache", "cases.html", "cohort", "damaged", "failed", "figures", "rehearsals",
+         "report.html", "running", "searches", "superseded", "tables", "tensorboard", "trials",
+         "visits.parquet"}  # fmt: skip
 _EXECUTORS = {"ray": "sweeps.executors.ray_tune", "inline": "sweeps.executors.inline"}
 
 
 def run_study(
-    study: Study, out: Path, console: Console, executor: Executor = "ray", cpus: int | None = None
+    study: Study,
+    out: Path,
+    console: Console,
+    executor: Executor = "ray",
+    cpus: int | None = None,
+    *,
+    check: bool = True,
+    rerun_stale: bool = False,
 ) -> StudyRecord:
     """Runs what is missing of a study and returns its record. Safe to repeat, also after a kill.
 
@@ -47,10 +58,12 @@ def run_study(
         console: where progress goes.
         executor: `ray`, or `inline` for one trial after another in this process.
         cpus: cores that Ray may use; all of them by default.
+        check: whether every arm that lacks trials takes a step first; see `sweeps.rehearse`.
+        rerun_stale: whether stored trials that other code made are set aside and run again.
 
     Raises:
         BusyError: another driver works on `out`.
-        StudyError: the study is wrong.
+        StudyError: the study is wrong, or an arm cannot be trained or ablates nothing.
         StoreError: `out` holds another study, or results cannot be written.
         TrialsFailedError: the study ended, but trials failed.
     """
@@ -60,10 +73,12 @@ def run_study(
         plan = make_plan(study, data)
         _same_study(store, plan.record)
         data.materialise()
-        store.write_study(plan.record)
-        store.write_services(services_of(data.cohort))
         _set_aside_damaged(store, console)
-        _execute(plan, data, store, console, executor, cpus)
+        plan = settle(plan, store)
+        _announce(plan, store, console, check, rerun_stale)
+        store.write_study(plan.record)
+        store.write_visits(facts_of(data.cohort))
+        plan = _execute(plan, data, store, console, executor, cpus)
     failures = _failed(plan, store)
     if failures:
         lines = "\n".join(f"  {label}: {reason}" for label, reason in failures)
@@ -83,6 +98,22 @@ def labels(record: StudyRecord) -> dict[str, str]:
     return named
 
 
+def _announce(
+    plan: Plan, store: ResultsStore, console: Console, check: bool, rerun_stale: bool
+) -> None:
+    """Says what will be done and what it may cost, once every arm has shown that it can run."""
+    if rerun_stale:
+        for arm in plan_diff(plan, store, {}).arms:
+            for key in arm.other_code:
+                if store.has(key):  # arms with the same settings share their trials
+                    store.supersede(key)
+    checked = rehearse_plan(plan, store) if check else None
+    lines = told(plan_diff(plan, store, known_seconds(store)))
+    lines += [f"  {remark}" for remark in checked.remarks] if checked else []
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _execute(
     plan: Plan,
     data: StudyData,
@@ -90,31 +121,36 @@ def _execute(
     console: Console,
     executor: Executor,
     cpus: int | None,
-) -> None:
+) -> Plan:
+    """Runs what is missing; returns the plan with the trials that searches led to."""
     missing = [spec for key, spec in plan.trials.items() if not store.has(key)]
     searches = [Search(search, store) for search in plan.record.searches]
     open_searches = [s for s in searches if s.remaining()]
-    total = len(plan.trials) + sum(search.plan.trials for search in searches)
+    later = follow_ups(plan)
+    total = len(plan.trials) + sum(search.plan.trials for search in searches) + later
     left = len(missing) + sum(search.remaining() for search in open_searches)
     console.print(
         f"[bold]{plan.record.name}[/]: {total} trials on {escape(data.name)} "
         f"({data.cohort.patients:,} patients, {data.cohort.visits.sum():,} visits), "
-        f"{total - left} stored before",
+        f"{total - left - later} stored before",
         highlight=False,
     )
     if not left:
-        return
+        return plan
     progress = Progress(
-        total, total - left, labels(plan.record), console, plan.record.protocol.select
+        total, total - left - later, labels(plan.record), console, plan.record.protocol.select
     )
     module = importlib.import_module(_EXECUTORS[executor])
     with _engine(executor, cpus, plan.resources), progress:
-        _run_all(module, plan, missing, open_searches, store.root, progress)
+        _run_all(module, missing, open_searches, store.root, progress)
+        settled = settle(plan, store)
+        if settled != plan:
+            _run_retuned(module, plan, settled, store, progress)
+    return settled
 
 
 def _run_all(
     module: ModuleType,
-    plan: Plan,
     missing: list[TrialSpec],
     searches: list[Search],
     root: Path,
@@ -124,6 +160,18 @@ def _run_all(
     for search in searches:
         search.on_suggested = partial(progress.suggested, search.plan.name)
         module.run_search(search, root, progress)
+
+
+def _run_retuned(
+    module: ModuleType, before: Plan, settled: Plan, store: ResultsStore, progress: Progress
+) -> None:
+    """Runs the trials of re-tuned arms, whose settings are known now."""
+    store.write_study(settled.record)
+    new = [spec for key, spec in settled.trials.items() if key not in before.trials]
+    missing = [spec for spec in new if not store.has(spec.key)]
+    progress.labels.update(labels(settled.record))
+    progress.cached += follow_ups(before) - follow_ups(settled) - len(missing)
+    module.run_plan(missing, store.root, progress)
 
 
 @contextmanager
@@ -218,8 +266,16 @@ def _set_aside_damaged(store: ResultsStore, console: Console) -> None:
 def _failed(plan: Plan, store: ResultsStore) -> list[tuple[str, str]]:
     names = labels(plan.record)
     failures = store.failures()
-    return [
+    found = [
         (names[key], failures.get(key, {}).get("reason", "not run"))
         for key in plan.trials
         if not store.has(key)
     ]
+    for arm in plan.record.arms:
+        if arm.is_waiting:
+            reason = (
+                f"its search {arm.tuned_by} found no complete trial within its bounds; give it "
+                "more trials, or loosen them"
+            )
+            found.append((f"{arm.name} (every seed)", reason))
+    return found

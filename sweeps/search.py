@@ -22,14 +22,13 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from medrec import plugins
-from medrec.light import model_facts
 from medrec.metrics._base import Metric
 from medrec.spec import TrialSpec
 from search_spaces._base import contains
 from sweeps.errors import StoreError
-from sweeps.plan import dimension_value
 from sweeps.record import SearchPlan
 from sweeps.space import from_json, suggest_from
+from sweeps.specs import configured, dimension_value
 from sweeps.store import ResultsStore
 
 Record = dict[str, Any]
@@ -44,7 +43,6 @@ class Search:
         self.store = store
         self.folder = f"searches/{plan.name}"
         self.space = from_json(plan.space)
-        self._settings = model_facts(plan.model).config
         self.records: dict[int, Record] = {}
         # Told of each suggestion: its number, its key, and whether its result is known already.
         self.on_suggested: Callable[[int, str, bool], None] = lambda number, key, known: None
@@ -112,18 +110,7 @@ class Search:
 
     def spec(self, params: dict[str, Any]) -> TrialSpec:
         """Returns the base trial with these settings."""
-        base = self.plan.base
-        loop = {k.removeprefix("training."): v for k, v in params.items() if "." in k}
-        own = {k: v for k, v in params.items() if "." not in k}
-        # From what the study fixes, not from the filled-in settings: a searched `variant` or
-        # `controller` brings its own defaults.
-        config = self._settings(**{**self.plan.config, **own})
-        return base.model_copy(
-            update={
-                "config": config.model_dump(mode="json"),
-                "training": base.training.model_copy(update=loop),
-            }
-        )
+        return configured(self.plan, params)
 
     def _ask(self, number: int, params: dict[str, Any] | None) -> optuna.Trial:
         if params is not None:

@@ -58,6 +58,10 @@ def study_status(root: Path) -> StudyStatus:
     running = {path.parent.name for path in (root / "running").glob("*/checkpoint.safetensors")}
     arms = []
     for arm in record.arms:
+        if arm.is_waiting:
+            waiting = len(record.seeds) if arm.seeded else 1
+            arms.append(ArmStatus(arm.name, arm.title, 0, 0, 0, waiting, 0))
+            continue
         states = Counter(
             "damaged" if key in stored and not store.intact(key)
             else "stored" if key in stored

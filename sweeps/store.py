@@ -1,13 +1,15 @@
 """The results store: one directory per study, one directory per finished trial.
 
 study.json                      what the study is about (`sweeps.record`)
-visits.parquet                  service of each test visit (`sweeps.services`)
-trials/<key>/trial.json         spec, best epoch, validation metrics, times, versions
+visits.parquet                  service, age band, … of each test visit (`sweeps.visits`)
+trials/<key>/trial.json         spec, best epoch, validation, times, failed attempts, versions
              history.parquet    a row an epoch: training loss, validation metrics, seconds
              predictions.parquet  a row a test visit: true set, chosen set, scores
-             model.safetensors  weights of the best validation epoch
+             model.safetensors  weights of the best validation epoch; a slim copy has none
              manifest.json      size and sha256 of the files above
-failed/<key>.json               why a trial failed, and how often
+failed/<key>.json               why a trial failed, how often, and the seconds lost
+rehearsals/<key>.json           what a first step showed of a trial (`sweeps.rehearse`)
+superseded/                     trials that other code made, set aside at request
 searches/<name>/<number>.json   what a search suggested, and what became of it
 running/<key>/                  epoch checkpoint of an unfinished trial
 tensorboard/<key>/              event files
@@ -33,10 +35,11 @@ from pydantic import ValidationError
 from medrec.predictions import Predictions
 from sweeps.errors import DamagedTrialError, StoreError
 from sweeps.record import StudyRecord
-from sweeps.services import FILE, Services, from_parquet, to_parquet
+from sweeps.visits import FILE, VisitFacts, from_parquet, to_parquet
 
 SCHEMA = 1
-_FILES = ("trial.json", "history.parquet", "predictions.parquet", "model.safetensors")
+_FILES = ("trial.json", "history.parquet", "predictions.parquet")
+_WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class StoredTrial:
 
     Attributes:
         key: the spec's key.
-        summary: `trial.json`: spec, best_epoch, validation (metrics), seconds, versions.
+        summary: `trial.json`: spec, best_epoch, validation (metrics), seconds, started, ended,
+            failed_attempts (where there were any), environment.
         history: columns of `history.parquet`, each a list with one value an epoch.
         predictions: of the test split.
     """
@@ -96,12 +100,12 @@ class ResultsStore:
                 "written by another version; run the study again, stored trials are kept."
             ) from error
 
-    def write_services(self, services: Services) -> None:
+    def write_visits(self, facts: VisitFacts) -> None:
         """Writes `visits.parquet`, replacing an older one whole."""
-        self._write_whole(FILE, to_parquet(services))
+        self._write_whole(FILE, to_parquet(facts))
 
-    def services(self) -> Services | None:
-        """Returns the service of each test visit; None in a directory made before there were any.
+    def visits(self) -> VisitFacts | None:
+        """Returns the facts of each test visit; None in a directory made before they were kept.
 
         Raises:
             StoreError: the file is damaged.
@@ -141,8 +145,16 @@ class ResultsStore:
             "trial.json": head.encode(),
             "history.parquet": _parquet(pa.Table.from_pylist(history)),
             "predictions.parquet": _parquet(_to_table(predictions)),
-            "model.safetensors": weights,
+            _WEIGHTS: weights,
         }
+        self.save_files(key, files)
+
+    def save_files(self, key: str, files: dict[str, bytes]) -> None:
+        """Stores a finished trial's files, as `save` does; the weights may be left out.
+
+        Raises:
+            StoreError: the files cannot be written (disk full, no permission).
+        """
         folder = self.root / "trials"
         aside = folder / f".{key}-{uuid.uuid4().hex[:8]}"
         with _translated(aside):
@@ -200,12 +212,36 @@ class ResultsStore:
         return dict(table.to_pydict())
 
     def weights(self, key: str) -> bytes:
-        """Returns `model.safetensors` of a stored trial, its checksum verified."""
-        return self._read(key, "model.safetensors")
+        """Returns `model.safetensors` of a stored trial, its checksum verified.
+
+        Raises:
+            StoreError: this is a copy that was made without weights.
+        """
+        if not self.has_weights(key):
+            raise StoreError(
+                f"{self.root} has no weights of trial {key}: this copy was made without weights. "
+                "Use the results directory that it was made from."
+            )
+        return self._read(key, _WEIGHTS)
+
+    def has_weights(self, key: str) -> bool:
+        """Returns whether the trial was stored with its weights, by its manifest."""
+        return _WEIGHTS in self._manifest(key)
+
+    def content(self, key: str) -> dict[str, bytes]:
+        """Returns every file of a stored trial but its weights, checksums verified."""
+        return {name: self._read(key, name) for name in _FILES}
 
     def set_aside(self, key: str) -> Path:
         """Moves a damaged trial to `damaged/`, so that its key counts as missing."""
-        target = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
+        return self._move(key, "damaged")
+
+    def supersede(self, key: str) -> Path:
+        """Moves a stored trial to `superseded/`, so that it is computed again."""
+        return self._move(key, "superseded")
+
+    def _move(self, key: str, folder: str) -> Path:
+        target = self.root / folder / f"{key}-{uuid.uuid4().hex[:8]}"
         with _translated(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             (self.root / "trials" / key).rename(target)
@@ -215,7 +251,8 @@ class ResultsStore:
         path = self.root / "trials" / key / "manifest.json"
         try:
             manifest = json.loads(path.read_bytes())
-            return {name: {**manifest[name]} for name in _FILES}
+            names = (*_FILES, _WEIGHTS) if _WEIGHTS in manifest else _FILES
+            return {name: {**manifest[name]} for name in names}
         except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
             why = getattr(error, "strerror", None) or "it is no manifest"
             raise DamagedTrialError(_damaged(path, why)) from error
@@ -236,14 +273,32 @@ class ResultsStore:
 
     # ------------------------------------------------------------------ failures and small files
 
-    def record_failure(self, key: str, reason: str) -> None:
-        """Notes that a trial failed, and why; counts the attempts."""
-        name = f"failed/{key}.json"
-        attempts = self.read_all("failed").get(key, {}).get("attempts", 0) + 1
-        self.write_text(name, json.dumps({"reason": reason, "attempts": attempts}, indent=2))
+    def record_failure(self, key: str, reason: str, seconds: float = 0.0) -> None:
+        """Notes that a trial failed, and why; counts the attempts and what was spent in vain.
+
+        Args:
+            key: the spec's key.
+            reason: for the person who mends it.
+            seconds: that the attempt took, without epochs that a further attempt goes on from.
+        """
+        lost = self.failed_attempts(key)
+        note = {
+            "reason": reason,
+            "attempts": lost["attempts"] + 1,
+            "seconds": lost["seconds"] + seconds,
+        }
+        self.write_text(f"failed/{key}.json", json.dumps(note, indent=2))
+
+    def failed_attempts(self, key: str) -> dict[str, Any]:
+        """Returns how often a trial that is not stored failed, and the seconds lost by that."""
+        note = self.read_all("failed").get(key, {})
+        return {"attempts": note.get("attempts", 0), "seconds": note.get("seconds", 0.0)}
 
     def failures(self) -> dict[str, dict[str, Any]]:
-        """Returns reason and attempts of every failed trial by key; not of one tried again."""
+        """Returns reason, attempts and lost seconds of every failed trial by key.
+
+        A trial that is tried again is left out until it fails once more.
+        """
         notes = self.read_all("failed")
         return {key: note for key, note in notes.items() if note.get("reason") is not None}
 
@@ -269,6 +324,10 @@ class ResultsStore:
     def write_text(self, name: str, text: str) -> Path:
         """Writes a small file whole: aside, then renamed over."""
         return self._write_whole(name, text.encode())
+
+    def write_bytes(self, name: str, data: bytes) -> Path:
+        """Writes a small file that is no text, as `write_text` does."""
+        return self._write_whole(name, data)
 
     def remove(self, name: str) -> None:
         """Deletes a small file that can be made again, if it is there."""

@@ -12,13 +12,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator
 
 from medrec.spec import Frozen, KnowledgeSpec, Protocol, Resources
 from sweeps.errors import StudyError
-from sweeps.record import Name
+from sweeps.record import Analysis, Name
 
 SHIPPED = Path(__file__).parent / "studies"
+TABLES = (
+    "verdicts",
+    "baselines",
+    "ablation",
+    "effects",
+    "settings",
+    "exploratory",
+    "published",
+    "subgroups",
+    "services",
+    "search",
+    "budget",
+    "importances",
+    "cost",
+    "data_card",
+)
 
 
 class CohortRequest(Frozen):
@@ -26,6 +42,75 @@ class CohortRequest(Frozen):
 
     dataset: str = Field(description="a data set that needs no source folder")
     options: dict[str, Any] = Field(default_factory=dict, description="its options")
+
+
+class EarlyStopping(Frozen):
+    """ASHA's settings (searches only). It ranks by the first objective, constraints aside."""
+
+    grace_epochs: int = Field(default=5, ge=1, description="no trial stops earlier")
+    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung")
+
+
+class Budget(Frozen):
+    """What a search may try, and what bounds its configurations keep."""
+
+    trials: int = Field(ge=1)
+    ddi_ceiling: float | None = Field(
+        default=None, gt=0, le=1, description="configurations above this DDI rate are infeasible"
+    )
+    medication_floor: float | None = Field(
+        default=None,
+        gt=0,
+        description="drugs per visit below which a configuration is infeasible; where ddi_rate is "
+        "an objective the default is half of what training patients were prescribed, so that "
+        "recommending nothing does not win",
+    )
+    space: dict[str, dict[str, Any]] | None = Field(
+        default=None,
+        description="dimensions to search, as {low, high, log, step} or {choices}; default: all "
+        "of search_spaces/<model>.py; an empty {} takes that file's range",
+    )
+    early_stopping: EarlyStopping | None = None
+    concurrent: int | None = Field(default=None, ge=1, description="trials at a time")
+    sampler_seed: int = Field(default=0, ge=0)
+
+
+Objective = Literal["jaccard", "f1", "prauc", "ddi_rate"]
+
+
+class TuningRequest(Budget):
+    """The search that every arm of an entry gets; its best configuration runs on every seed."""
+
+    objective: Objective = Field(default="jaccard", description="validation metric")
+
+
+class SearchRequest(Budget):
+    """A hyper-parameter search of one model; validation decides, the test split is not read."""
+
+    name: Name
+    model: str
+    objective: Objective | tuple[str, ...] = Field(
+        default="jaccard", description="validation metric, or several for a Pareto front"
+    )
+    config: dict[str, Any] = Field(default_factory=dict, description="fixed settings")
+    training: dict[str, Any] = Field(default_factory=dict, description="fixed loop settings")
+
+
+class PartRequest(Frozen):
+    """A part of a model that its search-space file does not declare, or another one in its place.
+
+    Another model's DDI controller, another setting, another source of knowledge.
+    """
+
+    title: str = Field(description="follows the model's name in tables: without memory")
+    changes: dict[str, Any] = Field(
+        min_length=1,
+        description="settings of an arm with this part changed: a field of the model's settings, "
+        "training.FIELD, or knowledge.FIELD",
+    )
+
+
+PartName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class ArmRequest(Frozen):
@@ -39,6 +124,18 @@ class ArmRequest(Frozen):
     ablations: Literal["all"] | tuple[str, ...] = Field(
         default=(), description="names from search_spaces/<model>.py, or `all`"
     )
+    parts: dict[PartName, PartRequest] = Field(
+        default_factory=dict, description="parts for `designs`, beside the model's ablations"
+    )
+    designs: tuple[dict[str, Any], ...] = Field(
+        default=(), description="each a `kind` of sweeps/designs with its own fields"
+    )
+    settings: Literal["fixed", "retuned"] = Field(
+        default="fixed",
+        description="fixed: every arm has the full model's settings but for its parts; retuned: "
+        "every arm, the full model too, has the best settings of a search of its own",
+    )
+    tuning: TuningRequest | None = Field(default=None, description="that search; retuned only")
     grid: dict[str, tuple[Any, ...]] = Field(
         default_factory=dict,
         description="field of the model's settings, or training.FIELD, to its values; one arm for "
@@ -54,44 +151,6 @@ class PublishedRequest(Frozen):
     rows: dict[str, str] = Field(
         default_factory=dict, description="name of an arm to the row that it repeats"
     )
-
-
-class EarlyStopping(Frozen):
-    """ASHA's settings (searches only). It ranks by the first objective, constraints aside."""
-
-    grace_epochs: int = Field(default=5, ge=1, description="no trial stops earlier")
-    reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung")
-
-
-class SearchRequest(Frozen):
-    """A hyper-parameter search of one model; validation decides, the test split is not read."""
-
-    name: Name
-    model: str
-    trials: int = Field(ge=1)
-    objective: Literal["jaccard", "f1", "prauc", "ddi_rate"] | tuple[str, ...] = Field(
-        default="jaccard", description="validation metric, or several for a Pareto front"
-    )
-    ddi_ceiling: float | None = Field(
-        default=None, gt=0, le=1, description="configurations above this DDI rate are infeasible"
-    )
-    medication_floor: float | None = Field(
-        default=None,
-        gt=0,
-        description="drugs per visit below which a configuration is infeasible; where ddi_rate is "
-        "an objective the default is half of what training patients were prescribed, so that "
-        "recommending nothing does not win",
-    )
-    config: dict[str, Any] = Field(default_factory=dict, description="fixed settings")
-    training: dict[str, Any] = Field(default_factory=dict, description="fixed loop settings")
-    space: dict[str, dict[str, Any]] | None = Field(
-        default=None,
-        description="dimensions to search, as {low, high, log, step} or {choices}; default: all "
-        "of search_spaces/<model>.py; an empty {} takes that file's range",
-    )
-    early_stopping: EarlyStopping | None = None
-    concurrent: int | None = Field(default=None, ge=1, description="trials at a time")
-    sampler_seed: int = Field(default=0, ge=0)
 
 
 class Study(Frozen):
@@ -115,8 +174,11 @@ class Study(Frozen):
     reference: str = Field(description="name of the arm that differences are taken to")
     searches: tuple[SearchRequest, ...] = ()
     published: tuple[PublishedRequest, ...] = ()
-    tables: tuple[str, ...] = ("baselines", "ablation", "settings", "search", "services")
-    resamples: int = Field(default=2000, ge=100, le=100_000, description="of the bootstrap")
+    tables: tuple[str, ...] = Field(
+        default=TABLES, description="those that apply are made; default: all but `legacy`"
+    )
+    analysis: Analysis = Analysis()
+    resamples: int = Field(default=10_000, ge=100, le=100_000, description="of the bootstrap")
     bootstrap_seed: int = Field(default=0, ge=0)
 
     @field_validator("seeds", "searches")

@@ -3,17 +3,23 @@
 A figure plug-in is one file that defines `FIGURE`. Its `draw` takes `StudyResults` and returns a
 drawing, or None where it does not apply. Matplotlib is imported when something is drawn, not
 before, so that listing and tables stay fast.
+
+Sizes are inches and fixed: matplotlib's layout engines measure every text several times, which
+takes as long as drawing. A width of 6.4 keeps text legible on a phone and in a column of print.
 """
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sweeps.record import Arm
 from sweeps.statistics.results import StudyResults
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -22,6 +28,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":", "-.")
 INK, RULE, PAPER = "#24292f", "#c9ced6", "#ffffff"
+WIDTH = 6.4
+LEGIBLE = 8  # lines that can be told apart where they cross and have bands
+DPI = 200
+_ROW = 0.195  # of a legend
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "medsweep",
     "svg.fonttype": "path",
@@ -51,12 +61,19 @@ class Plot:
     draw: Callable[[StudyResults], Drawing | None]
 
 
-def axes(width: float, height: float) -> tuple["Figure", "Axes"]:
-    """Returns an empty figure of that size in inches with one plain pair of axes."""
+def canvas(height: float) -> "Figure":
+    """Returns an empty figure of that height and the usual width."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor=PAPER)
-    plain = figure.add_subplot()
+    return Figure(figsize=(WIDTH, height), facecolor=PAPER)
+
+
+def panel(figure: "Figure", left: float, bottom: float, width: float, height: float) -> "Axes":
+    """Returns plain axes in that place of the figure; all in inches."""
+    whole_width, whole_height = figure.get_size_inches()
+    plain = figure.add_axes(
+        (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
+    )
     plain.set_facecolor("none")
     for side in ("top", "right"):
         plain.spines[side].set_visible(False)
@@ -65,7 +82,19 @@ def axes(width: float, height: float) -> tuple["Figure", "Axes"]:
     plain.tick_params(colors=INK)
     plain.grid(color=RULE, linewidth=0.6)
     plain.set_axisbelow(True)
-    return figure, plain
+    return plain
+
+
+def axes(height: float, entries: int) -> tuple["Figure", "Axes"]:
+    """Returns a figure with one plain pair of axes above room for a legend of that many entries.
+
+    Args:
+        height: of the axes in inches.
+        entries: in the legend, as `legend` makes it.
+    """
+    below = 0.6 + legend_inches(entries)
+    figure = canvas(height + below + 0.15)
+    return figure, panel(figure, 0.8, below, WIDTH - 1.0, height)
 
 
 def style(index: int) -> dict[str, Any]:
@@ -78,7 +107,7 @@ def style(index: int) -> dict[str, Any]:
     }
 
 
-def shorten(text: str, limit: int = 30) -> str:
+def shorten(text: str, limit: int = 34) -> str:
     """Returns the text, without its middle where it is longer than `limit` characters.
 
     Arms of one study often begin alike, and a setting stands at the end.
@@ -93,39 +122,96 @@ def shorten(text: str, limit: int = 30) -> str:
     return text[: limit - 1 - tail].rstrip() + "…" + text[-tail:].lstrip()
 
 
-def legend_below(plain: "Axes") -> None:
-    """Puts the legend below the axes, where it can cover nothing."""
-    plain.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.16),
-        ncols=2,
-        frameon=False,
-        labelcolor=INK,
-    )
+def legend(figure: "Figure", handles: Sequence["Artist"], labels: Sequence[str]) -> None:
+    """Puts the legend at the figure's foot in two columns, where it can cover nothing."""
+    half = -(-len(labels) // 2)
+    top = legend_inches(len(labels)) / figure.get_figheight()
+    for left, column in ((0.01, slice(half)), (0.5, slice(half, None))):
+        figure.legend(
+            handles[column],
+            labels[column],
+            loc="upper left",
+            bbox_to_anchor=(left, top),
+            frameon=False,
+            labelcolor=INK,
+            borderaxespad=0.0,
+            borderpad=0.0,
+            fontsize=9,
+        )
 
 
 def legend_inches(entries: int) -> float:
-    """Returns the height in inches that `legend_below` needs."""
-    return 0.22 * -(-entries // 2) + 0.3
+    """Returns the height that `legend` needs."""
+    return _ROW * -(-entries // 2) + 0.15 if entries else 0.0
 
 
-def to_svg(plot: Plot, results: StudyResults) -> tuple[Drawing, str] | None:
-    """Returns the drawing and its SVG text; the same bytes for the same results."""
+def legible(
+    results: StudyResults, shown: Sequence[tuple[int, Arm]]
+) -> tuple[list[tuple[int, Arm]], str]:
+    """Returns at most `LEGIBLE` arms, and a sentence on those that are left out.
+
+    The study's reference stays, then those with the best primary metric; in the given order.
+    """
+    if len(shown) <= LEGIBLE:
+        return list(shown), ""
+    name = results.record.analysis.primary
+    primary = results.metrics[name]
+    sign = -1.0 if primary.higher_is_better is False else 1.0
+
+    def rank(entry: tuple[int, Arm]) -> tuple[bool, float, int]:
+        value = results.estimate(name, entry[1].name)
+        estimate = -float("inf") if value is None else sign * value.estimate
+        return entry[1].name != results.record.reference, -estimate, entry[0]
+
+    kept = {place for place, _ in sorted(shown, key=rank)[:LEGIBLE]}
+    left = ", ".join(arm.title for place, arm in shown if place not in kept)
+    return [entry for entry in shown if entry[0] in kept], (
+        f" Of {len(shown)} arms the reference and those with the best {primary.title} are shown; "
+        f"left out: {left}."
+    )
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """The reader's own matplotlibrc must not change a figure."""
     import matplotlib
 
-    # The reader's own matplotlibrc must not change a figure.
     plain: dict[Any, Any] = {
         name: value
         for name, value in matplotlib.rcParamsDefault.items()
         if not name.startswith("backend")
     }
     with matplotlib.rc_context({**plain, **_STYLE}):
+        yield
+
+
+def to_svg(plot: Plot, results: StudyResults) -> tuple[Drawing, str] | None:
+    """Returns the drawing and its SVG text; the same bytes for the same results."""
+    with _own_style():
         drawing = plot.draw(results)
         if drawing is None:
             return None
         sink = io.BytesIO()
         drawing.figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": "medsweep"})
     return drawing, sink.getvalue().decode()
+
+
+def to_png(drawing: Drawing) -> bytes:
+    """Returns the drawing as a PNG on white; no date and no version is in it.
+
+    Without the alpha channel, and lightly compressed: half the time for a tenth more bytes.
+    """
+    import numpy as np
+    from PIL import Image
+
+    painted, sink = io.BytesIO(), io.BytesIO()
+    with _own_style():
+        drawing.figure.savefig(painted, format="rgba", dpi=DPI)
+    width = int(drawing.figure.get_figwidth() * DPI)
+    dots = np.frombuffer(painted.getvalue(), np.uint8).reshape(-1, width, 4)
+    image = Image.fromarray(np.ascontiguousarray(dots[..., :3]))
+    image.save(sink, format="png", dpi=(DPI, DPI), compress_level=3)
+    return sink.getvalue()
 
 
 def inline(svg: str, drawing: Drawing) -> str:

@@ -1,17 +1,9 @@
 """Learning curves: validation Jaccard by epoch, one line an arm, with the range over seeds."""
 
 import numpy as np
+from jaxtyping import Float64
 
-from sweeps.figures._base import (
-    INK,
-    Drawing,
-    Plot,
-    axes,
-    legend_below,
-    legend_inches,
-    shorten,
-    style,
-)
+from sweeps.figures._base import INK, Drawing, Plot, axes, legend, shorten, style
 from sweeps.record import Arm
 from sweeps.statistics.results import StudyResults
 
@@ -21,43 +13,41 @@ COLUMNS = ("jaccard", "validation_jaccard")
 def draw(results: StudyResults) -> Drawing | None:
     """Returns the curves of arms trained for more than one epoch; None where there is none."""
     curves = [
-        (place, shorten(arm.title), curve(results, arm))
-        for place, arm in enumerate(results.record.arms)
+        (place, arm.title, curve(results, arm)) for place, arm in enumerate(results.record.arms)
     ]
     shown = [entry for entry in curves if entry[2].shape[1] > 1]
     if not shown:
         return None
-    figure, plain = axes(6.4, 3.7 + legend_inches(len(shown)))
+    figure, plain = axes(3.4, len(shown))
     for place, title, rows in shown:
         own = style(place)
         epochs = np.arange(1, rows.shape[1] + 1)
-        plain.fill_between(
-            epochs,
-            np.nanmin(rows, axis=0),
-            np.nanmax(rows, axis=0),
-            color=own["color"],
-            alpha=0.15,
-            linewidth=0,
-        )
+        low, mean, high = spread(rows)
+        plain.fill_between(epochs, low, high, color=own["color"], alpha=0.15, linewidth=0)
         every = max(1, rows.shape[1] // 8)
-        plain.plot(epochs, np.nanmean(rows, axis=0), label=title, markevery=every, **own)
+        # Markers of arms one beside another, not one upon another.
+        start = place % every
+        plain.plot(
+            epochs, mean, label=shorten(title), markevery=(start, every), markersize=5, **own
+        )
     plain.set_xlabel("Epoch", color=INK)
-    plain.set_ylabel("Validation Jaccard", color=INK)
+    plain.set_ylabel("Validation Jaccard (fraction)", color=INK)
     plain.locator_params(axis="x", integer=True)
-    legend_below(plain)
-    last = "; ".join(f"{title} {np.nanmean(rows[:, -1]):.3f}" for _, title, rows in shown)
+    legend(figure, *plain.get_legend_handles_labels())
+    last = "; ".join(f"{title} {spread(rows)[1][-1]:.3f}" for _, title, rows in shown)
     return Drawing(
         name="learning_curves",
         title="Learning curves",
         figure=figure,
         description=f"Validation Jaccard by epoch; at the last epoch: {last}.",
         caption="Mean over training seeds; the band reaches from the lowest to the highest seed. "
+        "Where seeds stopped at different epochs, later ones rest on those still training. "
         "Arms with a single epoch are not shown.",
     )
 
 
-def curve(results: StudyResults, arm: Arm) -> np.ndarray:
-    """Returns validation Jaccard [seeds, epochs]; NaN after a seed's last epoch."""
+def curve(results: StudyResults, arm: Arm) -> Float64[np.ndarray, "seeds epochs"]:
+    """Returns validation Jaccard; NaN after a seed's last epoch."""
     found = []
     for key in sorted(set(arm.trials.values())):
         history = results.histories.get(key, {})
@@ -68,6 +58,20 @@ def curve(results: StudyResults, arm: Arm) -> np.ndarray:
     for row, values in zip(rows, found, strict=True):
         row[: len(values)] = values
     return rows
+
+
+Epochs = Float64[np.ndarray, " epochs"]
+
+
+def spread(rows: Float64[np.ndarray, "seeds epochs"]) -> tuple[Epochs, Epochs, Epochs]:
+    """Returns lowest, mean and highest of the seeds that have the epoch; NaN where none has."""
+    known = ~np.isnan(rows)
+    count = known.sum(axis=0)
+    low = np.where(known, rows, np.inf).min(axis=0)
+    high = np.where(known, rows, -np.inf).max(axis=0)
+    mean = np.where(known, rows, 0.0).sum(axis=0) / np.maximum(count, 1)
+    low[count == 0] = mean[count == 0] = high[count == 0] = np.nan
+    return low, mean, high
 
 
 FIGURE = Plot("Learning curves", draw)

@@ -1,12 +1,27 @@
-"""Settings: Jaccard and DDI rate against each setting that a grid varies, with intervals."""
+"""Settings: Jaccard and DDI rate against each setting that a grid varies, with intervals.
+
+Values that are numbers lie on a line with a band; others stand apart, each with a bar.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sweeps.figures._base import INK, PAPER, RULE, Drawing, Plot, legend_inches, shorten, style
+from sweeps.figures._base import (
+    INK,
+    WIDTH,
+    Drawing,
+    Plot,
+    canvas,
+    legend,
+    legend_inches,
+    panel,
+    shorten,
+    style,
+)
 from sweeps.record import Arm
-from sweeps.statistics.results import StudyResults, Value
+from sweeps.statistics.inference import Value
+from sweeps.statistics.results import StudyResults
 from sweeps.tables.settings import entry_title, is_number, value_text, varied, words
 
 if TYPE_CHECKING:
@@ -16,6 +31,7 @@ if TYPE_CHECKING:
 TARGET = "ddi_target"  # the setting that says which DDI rate a model aims at
 WIDE = 8  # from this ratio of the largest to the smallest value on, the axis is logarithmic
 _METRICS = (("jaccard", "Jaccard"), ("ddi_rate", "DDI rate"))
+_HEIGHT = 2.7  # of a row of panels, in inches
 
 
 @dataclass(frozen=True)
@@ -32,31 +48,34 @@ class Line:
 
 
 def draw(results: StudyResults) -> Drawing | None:
-    """Returns a column of two panels for each setting; None where no grid has a stored trial."""
-    columns = panels(results)
-    if not columns:
+    """Returns a row of two panels for each setting; None where no grid has a stored trial."""
+    settings = panels(results)
+    if not settings:
         return None
-    labels = list(dict.fromkeys(line.label for lines in columns.values() for line in lines))
+    labels = list(dict.fromkeys(line.label for lines in settings.values() for line in lines))
     look = {label: style(place) for place, label in enumerate(labels)}
-    aims = TARGET in columns
-    figure = _figure(len(columns), len(labels) + 1 + aims)
-    grid = figure.add_gridspec(2, len(columns))
-    for place, (field, lines) in enumerate(columns.items()):
-        upper = _panel(figure, grid[0, place])
-        lower = _panel(figure, grid[1, place])
-        for row, plain in enumerate((upper, lower)):
-            _lines(plain, lines, row, look)
+    aims = TARGET in settings
+    below = legend_inches(len(labels) + 1 + aims)
+    figure = canvas(below + _HEIGHT * len(settings))
+    for row, (field, lines) in enumerate(settings.items()):
+        bottom = below + _HEIGHT * (len(settings) - row - 1) + 0.6
+        for column, (_, title) in enumerate(_METRICS):
+            width = WIDTH / 2 - 0.98
+            plain = panel(figure, 0.85 + column * WIDTH / 2, bottom, width, _HEIGHT - 0.75)
+            _lines(plain, lines, column, look)
             _ticks(plain, field, lines)
-            plain.set_ylabel(_METRICS[row][1] if place == 0 else "", color=INK)
-        _references(lower, field, lines, results.record.true_ddi_rate)
-        lower.set_xlabel(words(field), color=INK)
+            plain.locator_params(axis="y", nbins=6)
+            plain.set_xlabel(words(field), color=INK)
+            plain.set_ylabel(f"{title} (fraction)", color=INK)
+        _references(plain, field, lines, results.record.true_ddi_rate)
     _legend(figure)
     return Drawing(
         name="settings",
         title="Jaccard and DDI rate by setting",
         figure=figure,
-        description=_description(columns, results.record.true_ddi_rate),
-        caption="All test visits; bars are 95% intervals over training seeds and patients. "
+        description=_description(settings, results.record.true_ddi_rate),
+        caption="All test visits; bands and bars are 95% intervals over training seeds and "
+        "patients, at each value by itself; lines between values only guide the eye. "
         "Dashed: DDI rate of what was prescribed."
         + (" Dotted: a DDI rate equal to the target." if aims else ""),
     )
@@ -90,27 +109,6 @@ def _label(arm: Arm, field: str) -> str:
     return shorten(", ".join([entry_title(arm), *others]), 40)
 
 
-def _figure(columns: int, entries: int) -> "Figure":
-    from matplotlib.figure import Figure
-
-    width = 6.4 if columns == 1 else 4.2 * columns
-    height = 5.2 + legend_inches(entries)
-    return Figure(figsize=(width, height), layout="constrained", facecolor=PAPER)
-
-
-def _panel(figure: "Figure", place: Any) -> "Axes":
-    plain = figure.add_subplot(place)
-    plain.set_facecolor("none")
-    for side in ("top", "right"):
-        plain.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        plain.spines[side].set_color(INK)
-    plain.tick_params(colors=INK)
-    plain.grid(color=RULE, linewidth=0.6)
-    plain.set_axisbelow(True)
-    return plain
-
-
 def positions(lines: Sequence[Line]) -> dict[Any, float]:
     """Returns where each value stands: at its own size if all are numbers, else evenly."""
     values = list(dict.fromkeys(value for line in lines for value, *_ in line.points))
@@ -120,23 +118,32 @@ def positions(lines: Sequence[Line]) -> dict[Any, float]:
 
 
 def _lines(
-    plain: "Axes", lines: Sequence[Line], row: int, look: dict[str, dict[str, Any]]
+    plain: "Axes", lines: Sequence[Line], metric: int, look: dict[str, dict[str, Any]]
 ) -> None:
     places = positions(lines)
     ordered = all(is_number(value) for value in places)
-    for line in lines:
-        values = [point[1 + row] for point in line.points]
-        own = look[line.label] if ordered else {**look[line.label], "linestyle": "none"}
-        plain.errorbar(
-            [places[value] for value, *_ in line.points],
-            [value.estimate for value in values],
-            yerr=list(zip(*map(_reach, values), strict=True)),
-            label=line.label,
-            markersize=6,
-            elinewidth=1.2,
-            capsize=3,
-            **own,
-        )
+    for number, line in enumerate(lines):
+        across = [places[value] for value, *_ in line.points]
+        values = [point[1 + metric] for point in line.points]
+        middle = [value.estimate for value in values]
+        own = look[line.label]
+        if ordered and len(values) > 1:
+            low, high = zip(*map(_ends, values), strict=True)
+            plain.plot(across, middle, label=line.label, markersize=6, **own)
+            plain.fill_between(across, low, high, color=own["color"], alpha=0.18, linewidth=0)
+        else:
+            # Models beside one another at a value, not one upon the other.
+            aside = 0.0 if ordered else 0.12 * (number - (len(lines) - 1) / 2)
+            plain.errorbar(
+                [place + aside for place in across],
+                middle,
+                yerr=list(zip(*map(_reach, values), strict=True)),
+                label=line.label,
+                markersize=6,
+                elinewidth=1.2,
+                capsize=3,
+                **{**own, "linestyle": "none"},
+            )
 
 
 def _ticks(plain: "Axes", field: str, lines: Sequence[Line]) -> None:
@@ -149,6 +156,11 @@ def _ticks(plain: "Axes", field: str, lines: Sequence[Line]) -> None:
         plain.set_xscale("log")
         plain.minorticks_off()
     plain.set_xticks([place for _, place in ticks], [value_text(value) for value, _ in ticks])
+
+
+def _ends(value: Value) -> tuple[float, float]:
+    below, above = _reach(value)
+    return value.estimate - below, value.estimate + above
 
 
 def _reach(value: Value) -> tuple[float, float]:
@@ -173,14 +185,7 @@ def _legend(figure: "Figure") -> None:
         for handle, label in zip(*plain.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     labels = sorted(found, key=lambda label: label in ("True prescriptions", "Target"))
-    figure.legend(
-        [found[label] for label in labels],
-        labels,
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        labelcolor=INK,
-    )
+    legend(figure, [found[label] for label in labels], labels)
 
 
 def _description(columns: dict[str, list[Line]], truth: float) -> str:

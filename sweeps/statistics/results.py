@@ -1,30 +1,29 @@
 """Everything tables, figures and the report read, gathered once from the results directory."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from medrec.evaluation import metrics
 from medrec.metrics._base import Metric
+from medrec.predictions import Predictions
+from sweeps.errors import DamagedTrialError
 from sweeps.evaluate import ROWS, Scope, Scores, evaluate_scopes
 from sweeps.record import Arm, StudyRecord
-from sweeps.services import Rows, service_rows
-from sweeps.statistics.bootstrap import Intervals, crossed_intervals
+from sweeps.services import service_rows
+from sweeps.statistics.inference import Comparison, Inference, Value
+from sweeps.statistics.reliability import Reliability, reliability
+from sweeps.statistics.verdicts import Verdict
 from sweeps.store import ResultsStore
+from sweeps.subgroups import Subgroup, subgroups
+from sweeps.visits import Rows, VisitFacts
 
 SERVICE = "service "
 """What the scope of a service begins with; its name follows."""
 
 
-@dataclass(frozen=True)
-class Value:
-    """A number, and its interval where it has one."""
-
-    estimate: float
-    low: float | None = None
-    high: float | None = None
+ALL_SCOPES = ("services", "subgroups")
+"""Tables that need visits scored apart."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +34,32 @@ class StudyResults:
         record: `study.json`.
         metrics: definition of each metric by name.
         scores: by scope.
-        intervals: by scope.
         summaries: `trial.json` of each stored trial of an arm, by key.
         histories: columns by epoch of each stored trial of an arm, by key.
         searches: records of each search by its name, in order of their number.
-        failures: reason and attempts of failed trials, by key.
+        failures: reason, attempts and lost seconds of failed trials, by key.
         services: scope of each block of the table by service, in order; none where the cohort has
             one service only, or the directory does not say.
+        subgroups: each group of each division that the directory tells, small ones among them.
+        searched: `trial.json` of each stored trial of a search that no arm has, by key.
+        damaged: what is wrong with each trial that does not match its manifest, by key; such a
+            trial counts as missing.
+        calibration: how often drugs of each score were prescribed, for each trial by key.
     """
 
     record: StudyRecord
     metrics: Mapping[str, Metric]
     scores: Mapping[Scope, Scores]
-    intervals: Mapping[Scope, Intervals]
     summaries: Mapping[str, dict[str, Any]]
     histories: Mapping[str, dict[str, list[float]]]
     searches: Mapping[str, list[dict[str, Any]]]
     failures: Mapping[str, dict[str, Any]]
     services: tuple[Scope, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
+    searched: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, Reliability] = field(default_factory=dict)
+    _inferences: dict[Scope, Inference] = field(default_factory=dict, repr=False)
 
     def arm(self, name: str) -> Arm:
         """Returns the arm of that name."""
@@ -62,17 +69,36 @@ class StudyResults:
         """Returns what an arm is compared with: an ablation with its full model."""
         return self.arm(reference_name(self.record, self.arm(arm)))
 
+    def inference(self, scope: Scope = "all") -> Inference:
+        """Returns intervals and tests of a scope, worked out when first asked for."""
+        if scope not in self._inferences:
+            record = self.record
+            self._inferences[scope] = Inference(
+                self.scores[scope],
+                self.metrics,
+                [reference_name(record, arm) for arm in record.arms],
+                record.analysis,
+                record.resamples,
+                record.bootstrap_seed,
+            )
+        return self._inferences[scope]
+
     def estimate(self, metric: str, arm: str, scope: Scope = "all") -> Value | None:
         """Returns an arm's estimate with its interval; None where no trial is stored."""
-        found, at = self.intervals[scope], self._at(metric, arm, scope)
-        return _value(found.estimate[at], found.low[at], found.high[at])
+        return self.inference(scope).estimate(metric, arm)
 
     def difference(self, metric: str, arm: str, scope: Scope = "all") -> Value | None:
         """Returns arm minus its reference with its interval; None for a reference itself."""
-        if arm == self.reference(arm).name:
-            return None
-        found, at = self.intervals[scope], self._at(metric, arm, scope)
-        return _value(found.difference[at], found.difference_low[at], found.difference_high[at])
+        return self.inference(scope).difference(metric, arm)
+
+    def comparison(self, arm: str) -> Comparison | None:
+        """Returns the arm against its reference in the primary metric, all visits."""
+        return self.inference().comparison(arm)
+
+    def verdict(self, arm: str) -> Verdict | None:
+        """Returns what the study finds of an arm; None for a reference, or one trained once."""
+        found = self.comparison(arm)
+        return None if found is None else found.verdict
 
     def stored(self, arm: str) -> int:
         """Returns how many of the arm's trials are stored."""
@@ -84,65 +110,73 @@ class StudyResults:
         scores = self.scores["all"]
         return int(scores.expected[scores.arms.index(arm)].sum())
 
-    def _at(self, metric: str, arm: str, scope: Scope) -> tuple[int, int]:
-        scores = self.scores[scope]
-        return scores.metrics.index(metric), scores.arms.index(arm)
-
-
-def _value(estimate: float, low: float, high: float) -> Value | None:
-    if estimate != estimate:  # NaN: there is no trial
-        return None
-    return Value(float(estimate), float(low), float(high))
-
 
 def reference_name(record: StudyRecord, arm: Arm) -> str:
     """Returns the name of the arm that `arm` is compared with."""
     return record.reference if arm.full is None else arm.full
 
 
-def gather(store: ResultsStore) -> StudyResults:
-    """Returns the study's results: trials read and resampled once.
+def gather(store: ResultsStore, tables: Collection[str] = ALL_SCOPES) -> StudyResults:
+    """Returns the study's results, each trial read once; a damaged one counts as missing.
+
+    Args:
+        store: the results directory.
+        tables: those that will be made; scoring visits of services and subgroups takes time.
 
     Raises:
         StoreError: there is no study, or trials have different test visits.
-        DamagedTrialError: a stored trial does not match its manifest.
     """
     record = store.study()
-    services = _service_scopes(store)
-    rows = {**ROWS, **services}
-    scores = evaluate_scopes(store, record, rows, rows)
-    names = [arm.name for arm in record.arms]
-    reference = np.array([names.index(reference_name(record, arm)) for arm in record.arms])
-    intervals = {
-        scope: crossed_intervals(
-            found.numerator,
-            found.denominator,
-            found.present,
-            reference,
-            record.resamples,
-            record.bootstrap_seed,
-        )
-        for scope, found in scores.items()
-    }
+    facts = store.visits()
+    services = _service_scopes(facts) if "services" in tables else {}
+    groups = subgroups(facts, record) if "subgroups" in tables else ()
+    rows = {**ROWS, **services, **{group.scope: group.rows for group in groups}}
+    drugs = {group.scope: group.drugs for group in groups if group.drugs is not None}
+    damaged: dict[str, str] = {}
+    calibration: dict[str, Reliability] = {}
+
+    def count(key: str, predictions: Predictions) -> None:
+        calibration[key] = reliability(predictions, record.protocol.threshold)
+
+    def spoilt(key: str, why: str) -> None:
+        damaged[key] = why
+
+    scores = evaluate_scopes(store, record, rows, rows, drugs, count, spoilt)
     used = {key for arm in record.arms for key in arm.trials.values()}
-    keys = [key for key in sorted(used) if store.has(key)]
+    keys = [key for key in sorted(used) if store.has(key) and key not in damaged]
+    searches = {plan.name: _search(store, plan.name) for plan in record.searches}
+    tried = {str(note["key"]) for notes in searches.values() for note in notes}
     return StudyResults(
         record=record,
         metrics=metrics(),
         scores=scores,
-        intervals=intervals,
         summaries={key: store.summary(key) for key in keys},
         histories={key: store.history(key) for key in keys},
-        searches={plan.name: _search(store, plan.name) for plan in record.searches},
+        searches=searches,
         failures=store.failures(),
         services=tuple(services),
+        subgroups=groups,
+        damaged=damaged,
+        calibration=calibration,
+        searched=_searched(store, sorted(tried - used)),
     )
 
 
-def _service_scopes(store: ResultsStore) -> dict[Scope, Rows]:
-    found = store.services()
-    named = {} if found is None else service_rows(found)
+def _service_scopes(facts: VisitFacts | None) -> dict[Scope, Rows]:
+    named = {} if facts is None else service_rows(facts)
     return {SERVICE + name: rows for name, rows in named.items()}
+
+
+def _searched(store: ResultsStore, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Returns what is stored of trials that no arm has; a damaged one is left out."""
+    found = {}
+    for key in keys:
+        try:
+            if store.has(key):
+                found[key] = store.summary(key)
+        except DamagedTrialError:
+            continue
+    return found
 
 
 def _search(store: ResultsStore, name: str) -> list[dict[str, Any]]:

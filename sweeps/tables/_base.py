@@ -4,17 +4,28 @@ A table plug-in is one file that defines `TABLE`. Its `build` takes `StudyResult
 tables, or None where it does not apply to the study. It formats nothing: `_render` does.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
 
 from sweeps.evaluate import Scope
 from sweeps.record import Arm
-from sweeps.statistics.bootstrap import LEVEL
-from sweeps.statistics.results import StudyResults, Value
+from sweeps.statistics.inference import Value
+from sweeps.statistics.intervals import (
+    FEWEST_FREEDOM,
+    FEWEST_PATIENTS,
+    FEWEST_SEEDS,
+    LEVEL,
+    Method,
+)
+from sweeps.statistics.results import StudyResults
 
 Cell = str | int | Value | None
+Mark = Literal["better", "worse", "equivalent"]
+"""Verdict on an arm against its reference, as a cell shows it."""
 CONDITIONAL = "†"
-FEW = 10  # seeds below which the caption warns; see sweeps.statistics.bootstrap
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,6 @@ class Column:
         numeric: whether its cells are numbers.
         interval: whether its cells may have intervals.
         signed: whether a plus sign is printed, as for differences.
-        mark_best: whether the best cells are marked.
     """
 
     key: str
@@ -41,7 +51,6 @@ class Column:
     numeric: bool = False
     interval: bool = False
     signed: bool = False
-    mark_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,13 @@ class Row:
 
     Attributes:
         cells: one a column.
-        ranked: whether it may be marked as best.
-        block: rows of the same block stand together and are compared with one another alone.
+        block: rows of the same block stand together.
+        marks: verdicts that cells show, by their column's key.
     """
 
     cells: tuple[Cell, ...]
-    ranked: bool = True
     block: str = ""
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,6 @@ def metric_column(results: StudyResults, name: str) -> Column:
         metric.higher_is_better,
         numeric=True,
         interval=True,
-        mark_best=metric.higher_is_better is not None,
     )
 
 
@@ -148,13 +156,26 @@ def arm_row(
     """Returns an arm's title, trials, estimates and differences to the table's reference."""
     same = arm.name == reference.name
     return Row(
-        (
+        marks=arm_marks(results, arm, scope),
+        cells=(
             arm_title(results, arm, reference),
             seeds_text(results, arm),
             *(results.estimate(name, arm.name, scope) for name in metrics),
             *(None if same else results.difference(name, arm.name, scope) for name in differences),
-        )
+        ),
     )
+
+
+_MARKS: Mapping[str, Mark] = {"helps": "better", "hurts": "worse", "equivalent": "equivalent"}
+
+
+def arm_marks(results: StudyResults, arm: Arm, scope: Scope) -> dict[str, Mark]:
+    """Returns the marks of an arm's verdict, which is about the primary metric on all visits."""
+    found = results.verdict(arm.name) if scope == "all" else None
+    if found is None or found.word not in _MARKS:
+        return {}
+    primary = results.record.analysis.primary
+    return dict.fromkeys((primary, f"difference_{primary}"), _MARKS[found.word])
 
 
 def arm_title(results: StudyResults, arm: Arm, reference: Arm) -> str:
@@ -198,17 +219,58 @@ def interval_sentence(results: StudyResults, reference: str) -> str:
     return f"{estimate_sentence(results)} Δ: arm minus {reference}, same patients drawn."
 
 
-def estimate_sentence(results: StudyResults) -> str:
+def estimate_sentence(results: StudyResults, scope: Scope = "all") -> str:
     """Returns what the estimates and their intervals are, and over what."""
     record = results.record
     seeds = ", ".join(str(seed) for seed in record.seeds)
-    few = ", and too short if seeds differ much (few seeds)" if len(record.seeds) < FEW else ""
     return (
-        f"Estimates are means over training seeds ({seeds}); in brackets {LEVEL:.0%} percentile "
-        "intervals over training seeds and test patients, crossed bootstrap with "
-        f"{record.resamples:,} resamples, bootstrap seed {record.bootstrap_seed}, not adjusted "
-        f"for multiple comparisons{few}."
+        f"Estimates are means over training seeds ({seeds}); in brackets {LEVEL:.0%} intervals "
+        f"over training seeds and test patients: {methods_text(results, scope)}. Intervals are "
+        "not adjusted for multiple comparisons; verdicts are."
     )
+
+
+_METHODS: Mapping[Method, str] = {
+    "percentile": "percentile",
+    "bca": "BCa",
+    "t": "analytic crossed-variance t",
+}
+
+
+def methods_text(results: StudyResults, scope: Scope) -> str:
+    """Returns which interval is printed for what, and the bootstrap's resamples and seed."""
+    record, found = results.record, results.inference(scope)
+    used: dict[Method, list[str]] = {}
+    for prefix, kind in (("", found.estimates), ("Δ ", found.differences)):
+        known = ~np.isnan(kind.estimate).any(axis=0)
+        if prefix:
+            known &= found.reference != np.arange(len(known))
+        for name, row in zip(found.scores.metrics, kind.method, strict=True):
+            mine = [method for method, there in zip(row, known, strict=True) if there]
+            for method in sorted(set(mine)):
+                part = (
+                    "" if len(set(mine)) == 1 else f" ({mine.count(method)} of {len(mine)} arms)"
+                )
+                used.setdefault(method, []).append(f"{prefix}{results.metrics[name].title}{part}")
+    whole = "{} throughout" if len(used) == 1 else "{} for {}"
+    parts = [
+        whole.format(_METHODS[method], ", ".join(used[method]))
+        for method in _METHODS
+        if method in used
+    ]
+    text = "; ".join(parts) or "none"
+    if {"percentile", "bca"} & used.keys():
+        text = (
+            f"crossed bootstrap, {record.resamples:,} resamples, bootstrap seed "
+            f"{record.bootstrap_seed}, deviations scaled to the crossed standard error and "
+            f"widened by Satterthwaite's t: {text}"
+        )
+    if "t" in used:
+        text += (
+            f", where fewer than {FEWEST_SEEDS} seeds, {FEWEST_PATIENTS} patients or "
+            f"{FEWEST_FREEDOM:g} degrees of freedom leave the bootstrap without tails"
+        )
+    return text
 
 
 def holes_sentence(results: StudyResults, arms: Iterable[Arm]) -> str:
@@ -228,14 +290,28 @@ def holes_sentence(results: StudyResults, arms: Iterable[Arm]) -> str:
     return text
 
 
+def marks_sentence(results: StudyResults, arms: Iterable[Arm], scope: Scope) -> str:
+    """Returns what marks mean, if any arm can have one."""
+    if scope != "all" or all(results.verdict(arm.name) is None for arm in arms):
+        return ""
+    title = results.metrics[results.record.analysis.primary].title
+    margin = results.record.analysis.margin
+    same = "" if margin is None else f", ≈ equivalent within ±{margin:g}"
+    return (
+        f" {title} with ▲: better than the reference, ▼ worse{same}; by p values corrected for "
+        "the family of arms with the same reference (step-down max-T), see the table of verdicts."
+    )
+
+
 def caption(results: StudyResults, arms: Sequence[Arm], scope: Scope, reference: Arm) -> str:
     """Returns everything needed to read the numbers, and what is missing."""
     scores = results.scores[scope]
     where = "all visits" if scope == "all" else "transitions only (first visits left out)"
-    directed = "↑ higher is better, ↓ lower is better, best in bold."
+    directed = f"↑ higher is better, ↓ lower is better.{marks_sentence(results, arms, scope)}"
+    between = f"Δ: arm minus {reference.title}, same patients drawn."
     return (
         f"Study {results.record.name}, test split, {where}: {len(scores.patients):,} patients, "
         f"{scores.visits:,} visits. {cohort_sentence(results)} "
-        f"{interval_sentence(results, reference.title)} "
+        f"{estimate_sentence(results, scope)} {between} "
         f"{directed}{holes_sentence(results, arms)}"
     )

@@ -1,6 +1,10 @@
 """One table, four formats: Markdown, CSV, LaTeX (booktabs) and an HTML fragment.
 
-Every function is pure: the same table gives the same bytes.
+Every function is pure: the same table gives the same bytes. For people numbers are rounded; CSV
+has every digit, so that what is read back is the same number to the last bit.
+
+What is marked is a verdict (`Row.marks`), never the largest number: ▲ better, in bold too; ▼
+worse; ≈ equivalent. The sign says it to those who see neither weight nor colour.
 """
 
 import csv
@@ -9,11 +13,19 @@ import io
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from sweeps.statistics.results import Value
-from sweeps.tables._base import Cell, Column, TableData
+from sweeps.statistics.inference import Value
+from sweeps.tables._base import Cell, Column, Mark, Row, TableData
 
 _MINUS, _NONE = "\u2212", "\u2013"  # a true minus sign; an en dash for an empty cell
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
+SIGNS: Mapping[Mark, str] = MappingProxyType({"better": "▲", "worse": "▼", "equivalent": "≈"})
+_WORDS: Mapping[Mark, str] = MappingProxyType(
+    {
+        "better": "better than the reference",
+        "worse": "worse than the reference",
+        "equivalent": "equivalent to the reference",
+    }
+)
 _LONG = 20  # characters of a first cell, above which it asks for room
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -30,32 +42,19 @@ _LATEX = {
     ">": r"\textgreater{}",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "▲": r"$\bigtriangleup$",
+    "▼": r"$\bigtriangledown$",
+    "≈": r"$\approx$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
     "Δ": r"$\Delta$",
     _MINUS: r"$-$",
     _NONE: "--",
     "†": r"\textdagger{}",
     "β": r"$\beta$",
 }
-
-
-def best_rows(table: TableData, column: int) -> set[int]:
-    """Returns the rows that are best in a column within their block, equal ones as printed."""
-    what = table.columns[column]
-    if not what.mark_best or what.higher_is_better is None:
-        return set()
-    blocks: dict[str, dict[int, float]] = {}
-    for index, row in enumerate(table.rows):
-        cell = row.cells[column]
-        if row.ranked and isinstance(cell, Value):
-            found = blocks.setdefault(row.block, {})
-            found[index] = round(cell.estimate, what.decimals)
-    best = max if what.higher_is_better else min
-    return {
-        index
-        for found in blocks.values()
-        for index, value in found.items()
-        if len(found) > 1 and value == best(found.values())
-    }
 
 
 def begins_block(table: TableData, index: int) -> bool:
@@ -89,6 +88,11 @@ def cell_text(cell: Cell, column: Column) -> tuple[str, str]:
     )
 
 
+def mark_of(row: Row, column: Column) -> Mark | None:
+    """Returns the verdict that a row shows in a column."""
+    return row.marks.get(column.key)
+
+
 def heading(column: Column) -> str:
     """Returns the column's title with its direction."""
     return column.title + ("" if column.signed else _ARROWS[column.higher_is_better])
@@ -99,13 +103,13 @@ def to_markdown(table: TableData) -> str:
     lines = [f"## {table.title}", ""]
     lines.append("| " + " | ".join(_markdown(heading(c)) for c in table.columns) + " |")
     lines.append("|" + "|".join("---:" if c.numeric else ":---" for c in table.columns) + "|")
-    best = [best_rows(table, i) for i in range(len(table.columns))]
-    for index, row in enumerate(table.rows):
+    for row in table.rows:
         texts = []
-        for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
+        for cell, column in zip(row.cells, table.columns, strict=True):
             main, interval = cell_text(cell, column)
-            main = f"**{main}**" if index in best[place] else _markdown(main)
-            texts.append(f"{main} {interval}".strip())
+            mark, main = mark_of(row, column), _markdown(main)
+            main = f"**{main}**" if mark == "better" else main
+            texts.append(" ".join(filter(None, (main, SIGNS[mark] if mark else "", interval))))
         lines.append("| " + " | ".join(texts) + " |")
     return "\n".join([*lines, "", _markdown(table.caption), ""])
 
@@ -117,7 +121,7 @@ def _markdown(text: str) -> str:
 
 
 def to_csv(table: TableData) -> str:
-    """Returns the table as CSV: numbers rounded to 6 decimals, intervals in their own columns."""
+    """Returns the table as CSV: numbers in full, intervals in columns of their own."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     header = []
@@ -138,12 +142,11 @@ def _csv_cells(cell: Cell, column: Column) -> list[str]:
         blank = ["", ""] if column.interval else []
         return ["" if cell is None else str(cell), *blank]
     values = [cell.estimate, cell.low, cell.high] if column.interval else [cell.estimate]
-    return ["" if value is None else f"{round(value, 6) + 0.0:.6f}" for value in values]
+    return ["" if value is None else repr(float(value)) for value in values]
 
 
 def to_latex(table: TableData) -> str:
     """Returns the table for LaTeX: needs the packages booktabs and graphicx."""
-    best = [best_rows(table, i) for i in range(len(table.columns))]
     layout = "".join("r" if c.numeric else "l" for c in table.columns)
     lines = [
         "% needs \\usepackage{booktabs,graphicx}",
@@ -159,14 +162,18 @@ def to_latex(table: TableData) -> str:
     ]
     for index, row in enumerate(table.rows):
         texts = []
-        for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
+        for cell, column in zip(row.cells, table.columns, strict=True):
             main, interval = (_latex(part) for part in cell_text(cell, column))
-            main = f"\\textbf{{{main}}}" if index in best[place] else main
-            # Braces keep a bracket at the start of a row from being read as an argument of \\.
-            texts.append(f"{main} {{\\scriptsize {interval}}}" if interval else main)
+            mark = mark_of(row, column)
+            main = f"\\textbf{{{main}}}" if mark == "better" else main
+            sign = _latex(SIGNS[mark]) if mark else ""
+            small = f"{{\\scriptsize {interval}}}" if interval else ""
+            texts.append(" ".join(filter(None, (main, sign, small))))
         if begins_block(table, index):
             lines.append("\\midrule")
-        lines.append(" & ".join(texts) + " \\\\")
+        line = " & ".join(texts)
+        # Or \\ of the line before would take a bracket or star for its argument.
+        lines.append(("{}" if line.startswith(("[", "*")) else "") + line + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", "\\end{table}", ""])
 
 
@@ -176,7 +183,6 @@ def _latex(text: str) -> str:
 
 def to_html(table: TableData) -> str:
     """Returns the table as an HTML fragment: a figure whose table scrolls in its own box."""
-    best = [best_rows(table, i) for i in range(len(table.columns))]
     label = f"table-{table.name}"
     head = "".join(_html_heading(column) for column in table.columns)
     lines = [
@@ -187,9 +193,9 @@ def to_html(table: TableData) -> str:
     for index, row in enumerate(table.rows):
         cells = ""
         for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
-            cells += _html_cell(cell, column, index in best[place], first=place == 0)
-        mark = ' class="block"' if begins_block(table, index) else ""
-        lines.append(f"<tr{mark}>{cells}</tr>")
+            cells += _html_cell(cell, column, mark_of(row, column), first=place == 0)
+        kind = ' class="block"' if begins_block(table, index) else ""
+        lines.append(f"<tr{kind}>{cells}</tr>")
     lines += [
         "</tbody></table></div>",
         f"<figcaption>{html.escape(table.caption)}</figcaption></figure>",
@@ -203,15 +209,21 @@ def _html_heading(column: Column) -> str:
     return f'<th scope="col"{kind}{unit}>{html.escape(heading(column))}</th>'
 
 
-def _html_cell(cell: Cell, column: Column, best: bool, first: bool) -> str:
+def _html_cell(cell: Cell, column: Column, mark: Mark | None, first: bool) -> str:
     main, interval = (html.escape(part) for part in cell_text(cell, column))
-    main = f"<strong>{main}</strong>" if best else main
+    main = f"<strong>{main}</strong>" if mark == "better" else main
+    sign = (
+        f' <span class="mark" role="img" aria-label="{_WORDS[mark]}" title="{_WORDS[mark]}">'
+        f"{SIGNS[mark]}</span>"
+        if mark
+        else ""
+    )
     small = f'<span class="interval">{interval}</span>' if interval else ""
     if first:
         kind = ' class="long"' if len(main) > _LONG else ""  # or it would stand word below word
         return f'<th scope="row"{kind}>{main}</th>'
     kind = ' class="number"' if column.numeric else ""
-    return f"<td{kind}>{main}{small}</td>"
+    return f"<td{kind}>{main}{sign}{small}</td>"
 
 
 FORMATS: Mapping[str, Callable[[TableData], str]] = MappingProxyType(

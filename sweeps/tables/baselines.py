@@ -5,7 +5,8 @@ given, so that no row gains from the choice.
 """
 
 from sweeps.evaluate import Scope, metric_names
-from sweeps.statistics.results import StudyResults, Value
+from sweeps.statistics.inference import Value
+from sweeps.statistics.results import StudyResults
 from sweeps.tables._base import Row, Table, TableData, arm_columns, arm_row, caption
 
 DIFFERENCES = ("jaccard", "ddi_rate")
@@ -53,7 +54,7 @@ def _truth(results: StudyResults, names: tuple[str, ...]) -> Row:
         "medications": Value(record.true_medications),
     }
     metrics = (known.get(name) for name in names)
-    return Row(("True prescriptions", "", *metrics, *(None for _ in DIFFERENCES)), ranked=False)
+    return Row(("True prescriptions", "", *metrics, *(None for _ in DIFFERENCES)))
 
 
 TABLE = Table("Comparison of models", build, needs="an arm that is no ablation")

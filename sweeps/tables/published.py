@@ -6,10 +6,9 @@ from dataclasses import replace
 
 from sweeps.evaluate import metric_names
 from sweeps.record import PublishedRow, PublishedTable, PublishedValue
-from sweeps.statistics.bootstrap import LEVEL
-from sweeps.statistics.results import StudyResults, Value
+from sweeps.statistics.inference import Value
+from sweeps.statistics.results import StudyResults
 from sweeps.tables._base import (
-    FEW,
     Cell,
     Column,
     Row,
@@ -17,6 +16,7 @@ from sweeps.tables._base import (
     TableData,
     arm_title,
     cohort_sentence,
+    estimate_sentence,
     holes_sentence,
     metric_column,
     seeds_text,
@@ -54,7 +54,7 @@ def _columns(results: StudyResults, name: str) -> tuple[Column, Column]:
     """Returns the metric's columns: ours, published; none is marked as best."""
     ours = metric_column(results, name)
     return (
-        replace(ours, title=f"{ours.title}, ours", mark_best=False),
+        replace(ours, title=f"{ours.title}, ours"),
         Column(f"published_{name}", f"{ours.title}, published", ours.unit, numeric=True),
     )
 
@@ -79,7 +79,7 @@ def _rows(
 
 def _row(label: str, arm: str, seeds: str, ours: list[Cell], printed: list[Cell]) -> Row:
     pairs = (cell for pair in zip(ours, printed, strict=True) for cell in pair)
-    return Row((label, arm, seeds, *pairs), ranked=False)
+    return Row((label, arm, seeds, *pairs))
 
 
 def _truth(results: StudyResults, names: tuple[str, ...]) -> list[Cell]:
@@ -107,7 +107,8 @@ def _caption(results: StudyResults, table: PublishedTable) -> str:
     )
     return (
         f"Study {results.record.name}, test split, all visits: {len(scores.patients):,} patients, "
-        f"{scores.visits:,} visits. {cohort_sentence(results)} {_intervals(results)} Published: "
+        f"{scores.visits:,} visits. {cohort_sentence(results)} Ours: "
+        f"{estimate_sentence(results)} Published: "
         f"{table.number} of {table.citation}, as printed{_spread(table)}.{mark} "
         f"{_cohorts(results, table)} Numbers of two studies compare only on the same cohort: same "
         f"data, preprocessing and split. {_notes(table)}{holes_sentence(results, arms)}"
@@ -117,17 +118,6 @@ def _caption(results: StudyResults, table: PublishedTable) -> str:
 def _spread(table: PublishedTable) -> str:
     printed = any(value.spread is not None for row in table.rows for value in row.values.values())
     return f"; ± is the {table.spread}" if printed else ""
-
-
-def _intervals(results: StudyResults) -> str:
-    record = results.record
-    seeds = ", ".join(str(seed) for seed in record.seeds)
-    few = "; few seeds, so too short if seeds differ much" if len(record.seeds) < FEW else ""
-    return (
-        f"Ours: means over training seeds ({seeds}); in brackets {LEVEL:.0%} percentile intervals "
-        f"over training seeds and test patients, crossed bootstrap with {record.resamples:,} "
-        f"resamples, bootstrap seed {record.bootstrap_seed}{few}."
-    )
 
 
 def _cohorts(results: StudyResults, table: PublishedTable) -> str:

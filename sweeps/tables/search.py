@@ -7,8 +7,10 @@ trained in full count: a trial stopped early is no result.
 from collections.abc import Sequence
 from typing import Any
 
+from sweeps.best import best_records
 from sweeps.record import SearchPlan
-from sweeps.statistics.results import StudyResults, Value
+from sweeps.statistics.inference import Value
+from sweeps.statistics.results import StudyResults
 from sweeps.tables._base import (
     Cell,
     Column,
@@ -34,35 +36,7 @@ def build(results: StudyResults) -> list[TableData] | None:
 
 def best_trials(results: StudyResults, plan: SearchPlan) -> list[dict[str, Any]]:
     """Returns the best complete trial, or the Pareto front in order of the first objective."""
-    usable: dict[str, dict[str, Any]] = {}
-    for record in results.searches[plan.name]:
-        if _usable(plan, record):
-            usable.setdefault(str(record["key"]), record)  # a repeated suggestion counts once
-    signs = [1.0 if results.metrics[name].higher_is_better else -1.0 for name in plan.objectives]
-    scored = [
-        (tuple(s * v for s, v in zip(signs, record["values"], strict=True)), record)
-        for record in usable.values()
-    ]
-    front = [
-        (score, record)
-        for score, record in scored
-        if not any(_dominates(other, score) for other, _ in scored)
-    ]
-    front.sort(key=lambda pair: ([-value for value in pair[0]], int(pair[1]["number"])))
-    records = [record for _, record in front]
-    return records[:1] if len(plan.objectives) == 1 else records
-
-
-def _usable(plan: SearchPlan, record: dict[str, Any]) -> bool:
-    """Returns whether the trial is complete and known to keep the search's bounds, if any."""
-    values = record.get("values")
-    if record.get("state") != "complete" or not values or len(values) != len(plan.objectives):
-        return False
-    held = record.get("held") or {}  # by how much each bound is exceeded
-    bounds = {"ddi_ceiling": plan.ddi_ceiling, "medication_floor": plan.medication_floor}
-    return all(
-        bound is None or (name in held and held[name] <= 0) for name, bound in bounds.items()
-    )
+    return best_records(plan, results.searches[plan.name], results.metrics)
 
 
 def _bounds(plan: SearchPlan) -> str:
@@ -73,10 +47,6 @@ def _bounds(plan: SearchPlan) -> str:
     if plan.medication_floor is not None:
         text += f", at least {plan.medication_floor:g} drugs per visit"
     return text
-
-
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a >= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
 
 
 def settings(params: dict[str, Any]) -> str:

@@ -15,11 +15,11 @@ from sweeps.tables._base import (
     arm_title,
     cohort_sentence,
     count_column,
-    estimate_sentence,
     holes_sentence,
     metric_column,
     text_column,
 )
+from sweeps.tables._groups import groups_sentence
 
 
 def build(results: StudyResults) -> list[TableData] | None:
@@ -64,8 +64,8 @@ def _caption(results: StudyResults) -> str:
         "and their epochs chosen on all services together. To train on one alone, prepare a "
         "cohort with the option service of the data set, where it has one (medsweep data prepare "
         "mimic4 --service CMED); it keeps the stays that the service cared for at any time. "
-        f"{cohort_sentence(results)} {estimate_sentence(results)} "
-        "↑ higher is better, ↓ lower is better, best of a service in bold."
+        f"{cohort_sentence(results)} {groups_sentence(results)} "
+        "↑ higher is better, ↓ lower is better."
         f"{holes_sentence(results, record.arms)}"
     )
 

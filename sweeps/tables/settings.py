@@ -94,8 +94,8 @@ def _column(field: str, arms: list[Arm]) -> Column:
 
 def _row(results: StudyResults, arm: Arm, field: str, reference: Arm) -> Row:
     names = metric_names()
-    cells = arm_row(results, arm, "all", names, names, reference).cells
-    return Row((value_text(arm.varied[field]), *cells))
+    row = arm_row(results, arm, "all", names, names, reference)
+    return Row((value_text(arm.varied[field]), *row.cells), marks=row.marks)
 
 
 TABLE = Table("Settings", build, needs="arms with a grid")

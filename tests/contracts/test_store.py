@@ -170,7 +170,8 @@ def test_storing_a_trial_clears_its_failure_and_its_epoch_checkpoint(store):
     key = tiny.spec().key
     store.record_failure(key, "lost")
     store.record_failure(key, "lost again")
-    assert store.failures() == {key: {"reason": "lost again", "attempts": 2}}
+    lost = {"reason": "lost again", "attempts": 2, "seconds": 0.0}
+    assert store.failures() == {key: lost}
     (store.root / "running" / key).mkdir(parents=True)
     tiny.save(store, tiny.spec())
     assert store.failures() == {}
@@ -328,7 +329,7 @@ def test_a_directory_without_study_says_how_to_start_one(tmp_path):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (lambda d: d.update(schema_version=2), "schema_version"),
+        (lambda d: d.update(schema_version=3), "schema_version"),
         (lambda d: d.update(colour="red"), "colour"),
         (lambda d: d.pop("arms"), "arms"),
     ],

@@ -1,5 +1,6 @@
 """What every table plug-in promises."""
 
+import re
 import shutil
 
 import pytest
@@ -8,8 +9,16 @@ from medrec import plugins
 from sweeps.statistics.results import gather
 from sweeps.store import ResultsStore
 from sweeps.tables._base import Table
-from sweeps.tables._render import FORMATS, to_html
-from tests.sweeps.fabricate import ARMS, GRID_ARMS, fabricate, services, with_published
+from sweeps.tables._render import FORMATS, to_html, to_latex
+from tests.sweeps.fabricate import (
+    ARMS,
+    GRID_ARMS,
+    fabricate,
+    visit_facts,
+    with_design,
+    with_published,
+    with_search,
+)
 
 NAMES = plugins.names("sweeps.tables")
 WRITERS = {**FORMATS, "html": to_html}
@@ -18,9 +27,12 @@ WRITERS = {**FORMATS, "html": to_html}
 @pytest.fixture(scope="module", params=["whole", "one trial missing", "an arm missing"])
 def results(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
-    record = with_published(root, fabricate(root, resamples=50, arms=(*ARMS, *GRID_ARMS)))
+    record = with_published(
+        root, fabricate(root, patients=150, resamples=50, arms=(*ARMS, *GRID_ARMS))
+    )
+    record = with_design(root, with_search(root, record))
     store = ResultsStore(root)
-    store.write_services(services(store.load(record.arms[0].trials["0"]).predictions))
+    store.write_visits(visit_facts(store.load(record.arms[0].trials["0"]).predictions))
     keys = {"whole": [], "one trial missing": ["1"], "an arm missing": ["0", "1", "2"]}
     holed = [record.arms[1], record.arms[4], *(a for a in record.arms if a.varied)]
     for arm in holed[:2] + holed[2::3]:  # of each table that has intervals
@@ -50,6 +62,26 @@ def test_every_format_is_text_and_the_same_twice(table, results):
         for write in WRITERS.values():
             assert write(one).strip()
             assert write(one) == write(two)
+
+
+def test_marks_are_seen_in_columns_of_numbers(table, results):
+    for data in table.build(results[1]):
+        numeric = {column.key for column in data.columns if column.numeric}
+        assert all(row.marks.keys() & numeric for row in data.rows if row.marks)
+
+
+def test_latex_is_plain_ascii_with_as_many_cells_a_row_as_columns(table, results):
+    """So that any engine reads it, also where none is here to try."""
+    for data in table.build(results[1]):
+        text = to_latex(data)
+        assert text.isascii()
+        assert text.count("{") == text.count("}")
+        body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()
+        cells = [
+            len(re.split(r"(?<!\\)&", row)) for row in body if not row.startswith(r"\midrule")
+        ]
+        assert set(cells) == {len(data.columns)}
+        assert len(cells) == len(data.rows)
 
 
 def test_its_caption_names_what_its_numbers_rest_on(table, results):

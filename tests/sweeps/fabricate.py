@@ -4,6 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from medrec.predictions import Predictions
 from medrec.spec import CohortRef, Protocol, Training, TrialSpec
@@ -12,6 +18,7 @@ from sweeps.record import (
     Arm,
     CohortFacts,
     DdiGraph,
+    Design,
     PublishedCohort,
     PublishedRow,
     PublishedTable,
@@ -19,8 +26,9 @@ from sweeps.record import (
     SearchPlan,
     StudyRecord,
 )
-from sweeps.services import Services
+from sweeps.space import to_json
 from sweeps.store import ResultsStore
+from sweeps.visits import VisitFacts
 
 FINGERPRINT = "0123456789abcdef" * 4
 # name, title, model, ablation, seeded, quality of the scores
@@ -163,7 +171,7 @@ def _record(arms, truth, patient, seeds: int, drugs: int, resamples: int) -> Stu
                 name="pareto", objectives=("jaccard", "ddi_rate"), ddi_ceiling=None, **base, **rest
             ),
         ),
-        tables=("baselines", "ablation", "search"),
+        tables=("verdicts", "baselines", "ablation", "exploratory", "legacy", "search", "cost"),
         protocol=Protocol(),
         seeds=tuple(range(seeds)),
         cohort=CohortFacts(
@@ -178,6 +186,9 @@ def _record(arms, truth, patient, seeds: int, drugs: int, resamples: int) -> Stu
             },
             split="random 66/17/17 by patient, seed 0",
             visit_order="admission_time",
+            dataset="synthetic",
+            options={"split": "random", "split_seed": 0, "fractions": [0.66, 0.17, 0.17]},
+            drug_quartiles=tuple(1 + place * 4 // drugs for place in range(drugs)),
         ),
         ddi=graph,
         medications=tuple(f"A{i:02d}B" for i in range(drugs)),
@@ -188,15 +199,23 @@ def _record(arms, truth, patient, seeds: int, drugs: int, resamples: int) -> Stu
     )
 
 
-def services(predictions, frequent=("MED", "CMED"), seed=0) -> Services:
+def visit_facts(predictions, seed=0) -> VisitFacts:
     """Most visits in two services, some in PSYCH and OBS; in another order than the trials."""
-    rng = np.random.default_rng(seed)
-    names = rng.choice(
-        [*frequent, "PSYCH", "OBS"], p=[0.5, 0.4, 0.06, 0.04], size=len(predictions.visit)
-    )
-    order = rng.permutation(len(names))
-    return Services(
-        predictions.patient[order], predictions.visit[order], tuple(names[order].tolist())
+    rng, visits = np.random.default_rng(seed), len(predictions.visit)
+    service = rng.choice(["MED", "CMED", "PSYCH", "OBS"], p=[0.5, 0.4, 0.06, 0.04], size=visits)
+    order = rng.permutation(visits)
+    patient = predictions.patient
+    labels = {
+        "service": service,
+        "age": np.array(["45-64", "45-64", "65-79", "65-79", "80+"])[patient % 5],
+        "gender": np.array(["F", "M"])[patient % 2],
+        "rarity": rng.choice(["1", "2", "3", "4", "unknown"], p=[0.3, 0.3, 0.3, 0.05, 0.05],
+                             size=visits),
+    }  # fmt: skip
+    return VisitFacts(
+        patient[order],
+        predictions.visit[order],
+        {name: tuple(column[order].tolist()) for name, column in labels.items()},
     )
 
 
@@ -247,6 +266,22 @@ def with_published(root: Path, record: StudyRecord) -> StudyRecord:
     return changed
 
 
+def with_design(root: Path, record: StudyRecord) -> StudyRecord:
+    """Writes the record with a factorial design of one part, and returns it."""
+    design = Design(
+        name="full-factorial",
+        kind="factorial",
+        title="Full factorial: Full model",
+        full="full",
+        factors=("no_graph",),
+        levels={"full": (0,), "no_graph": (1,)},
+        notes=("Made up.",),
+    )
+    changed = record.model_copy(update={"designs": (design,)})
+    ResultsStore(root).write_study(changed)
+    return changed
+
+
 # number, state, values of (jaccard, ddi_rate)
 SEARCH = (
     (0, "complete", (0.40, 0.10)),
@@ -273,3 +308,54 @@ def _searches(store: ResultsStore, record: StudyRecord) -> None:
                 "held": {"ddi_ceiling": 0.1 - 0.05 * number, "medication_floor": -1.0},
             }
             store.write_text(f"searches/{plan.name}/{number:05d}.json", json.dumps(entry))
+
+
+def with_search(root: Path, record: StudyRecord, trials: int = 24) -> StudyRecord:
+    """Writes the record with one more search, whose first setting decides; returns it.
+
+    `gain` is tried by every second trial: it depends on the rule. `steps` is the same everywhere,
+    `late` is in two trials.
+    """
+    rng = np.random.default_rng(5)
+    space: dict[str, BaseDistribution] = {
+        "dropout": FloatDistribution(0.0, 1.0),
+        "dim": CategoricalDistribution([16, 32]),
+        "rule": CategoricalDistribution(["on", "off"]),
+        "gain": FloatDistribution(0.0, 1.0),
+        "steps": IntDistribution(1, 4),
+        "late": IntDistribution(1, 4),
+    }
+    plan = SearchPlan(
+        name="wide",
+        model="full",
+        trials=trials,
+        objectives=("jaccard",),
+        ddi_ceiling=None,
+        medication_floor=None,
+        base=spec("full", 0),
+        space=to_json(space),
+        conditions={"gain": ("rule", ("on",))},
+        early_stopping=None,
+        concurrent=None,
+        sampler_seed=4,
+    )
+    store = ResultsStore(root)
+    for number in range(trials):
+        params = {
+            "dropout": float(rng.random()),
+            "dim": int(rng.choice([16, 32])),
+            "rule": "off" if number % 2 else "on",
+            "steps": 2,
+        }
+        if params["rule"] == "on":
+            params["gain"] = float(rng.random())
+        if number in (3, 7):
+            params["late"] = number % 4 + 1
+        value = 0.5 - (params["dropout"] - 0.2) ** 2 + 0.01 * float(rng.random())
+        entry = {"number": number, "key": f"{1000 + number:016x}", "params": params,
+                 "state": "complete", "values": [value], "epochs": 6, "reason": None, "curve": [],
+                 "held": {}}  # fmt: skip
+        store.write_text(f"searches/wide/{number:05d}.json", json.dumps(entry))
+    changed = record.model_copy(update={"searches": (*record.searches, plan)})
+    store.write_study(changed)
+    return changed

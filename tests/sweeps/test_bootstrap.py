@@ -5,12 +5,27 @@ import pytest
 import scipy.stats
 
 from sweeps.statistics import bootstrap
-from sweeps.statistics.bootstrap import crossed_draws, crossed_intervals, patient_weights
+from sweeps.statistics.bootstrap import crossed_draws, patient_weights
+from sweeps.statistics.comparisons import Sample, arm_draws, beats, differences, estimates
 
 
-def to_the_first(present: np.ndarray) -> np.ndarray:
-    """Every arm is compared with the first."""
-    return np.zeros(len(present), dtype=np.int64)
+def sample(numerator, denominator, present, resamples=200, seed=0, seeded=None) -> Sample:
+    return Sample(
+        numerator=numerator,
+        denominator=denominator,
+        present=present,
+        seeded=np.ones(len(present), bool) if seeded is None else np.array(seeded),
+        pooled=np.array([False, True])[: len(numerator)],
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def both(own: Sample):
+    """Estimates, and differences of every arm to the first."""
+    draws = arm_draws(own)
+    first = np.zeros(len(own.present), dtype=np.int64)
+    return estimates(own, draws), differences(own, draws, first)
 
 
 def table(rng, metrics=2, arms=3, seeds=3, patients=15):
@@ -50,12 +65,10 @@ def test_draws_equal_a_plain_loop_over_the_same_patients_and_seeds():
 
 def test_estimates_and_differences_by_hand():
     numerator = np.array([[[[1.0, 0.0], [0.5, 0.5]], [[1.0, 1.0], [0.0, 0.0]]]])
-    denominator = np.ones_like(numerator)
     present = np.array([[True, True], [True, False]])
-    found = crossed_intervals(numerator, denominator, present, to_the_first(present), 50, 0)
-    assert found.estimate.tolist() == [[0.5, 1.0]]
-    assert found.difference.tolist() == [[0.0, 0.5]]
-    assert found.seeds.tolist() == [2, 1]
+    arms, gaps = both(sample(numerator, np.ones_like(numerator), present))
+    assert arms.estimate.tolist() == [[0.5, 1.0]]
+    assert gaps.estimate.tolist() == [[0.0, 0.5]]
 
 
 def test_the_number_of_draws_at_a_time_changes_nothing(monkeypatch):
@@ -76,61 +89,77 @@ def test_every_draw_has_as_many_patients_as_there_are():
 def test_one_arm_and_one_seed_agree_with_scipy_percentiles():
     values = np.random.default_rng(2).beta(2, 3, 200)
     terms = values[None, None, None]
-    found = crossed_intervals(
-        terms, np.ones_like(terms), np.ones((1, 1), bool), np.zeros(1, int), 9999, 1
-    )
+    draws = crossed_draws(terms, np.ones_like(terms), np.ones((1, 1), bool), 9999, 1)
     other = scipy.stats.bootstrap(
         (values,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(3)
     ).confidence_interval
-    assert found.low[0, 0] == pytest.approx(other.low, abs=0.002)
-    assert found.high[0, 0] == pytest.approx(other.high, abs=0.002)
+    low, high = np.quantile(draws[:, 0, 0], [0.025, 0.975])
+    assert low == pytest.approx(other.low, abs=0.002)
+    assert high == pytest.approx(other.high, abs=0.002)
+
+
+def test_the_variance_over_seeds_is_the_unbiased_one():
+    """Patients that do not differ leave the variance of the mean over seeds: s^2 / K."""
+    levels = np.array([0.2, 0.5, 0.6, 0.9])
+    terms = np.broadcast_to(levels[:, None], (4, 30))[None, None]
+    draws = crossed_draws(terms, np.ones((1, 1, 4, 30)), np.ones((1, 4), bool), 40_000, 0)
+    assert draws.var() == pytest.approx(levels.var(ddof=1) / 4, rel=0.02)
 
 
 def test_an_arm_with_the_reference_arms_trials_differs_by_nothing():
-    numerator, denominator, present = table(np.random.default_rng(4))
+    numerator, denominator, present = table(np.random.default_rng(4), patients=120)
     numerator[:, 2], denominator[:, 2] = numerator[:, 0], denominator[:, 0]
-    found = crossed_intervals(numerator, denominator, present, to_the_first(present), 100, 0)
-    assert not found.difference[:, [0, 2]].any()
-    assert not found.difference_low[:, [0, 2]].any()
-    assert not found.difference_high[:, [0, 2]].any()
-    assert (found.difference_high > found.difference_low)[:, 1].all()
+    _, gaps = both(sample(numerator, denominator, present))
+    for ends in (gaps.estimate, gaps.low, gaps.high):
+        assert not ends[:, [0, 2]].any()
+    assert (gaps.high > gaps.low)[:, 1].all()
+    assert (gaps.p[:, 2] == 1).all()
 
 
 def test_an_arms_interval_does_not_depend_on_arms_after_it():
-    numerator, denominator, present = table(np.random.default_rng(5))
-    three = crossed_intervals(numerator, denominator, present, to_the_first(present), 100, 0)
-    two = crossed_intervals(
-        numerator[:, :2], denominator[:, :2], present[:2], to_the_first(present[:2]), 100, 0
-    )
-    np.testing.assert_allclose(two.low, three.low[:, :2])
-    np.testing.assert_allclose(two.difference_high, three.difference_high[:, :2])
+    numerator, denominator, present = table(np.random.default_rng(5), patients=120)
+    _, three = both(sample(numerator, denominator, present))
+    _, two = both(sample(numerator[:, :2], denominator[:, :2], present[:2]))
+    np.testing.assert_array_equal(two.low, three.low[:, :2])
+    np.testing.assert_array_equal(two.high, three.high[:, :2])
 
 
 def test_an_arm_without_trials_is_nan_and_no_pairs_at_all_is_zero():
     numerator, denominator, present = table(np.random.default_rng(6))
     present[1] = False
     denominator[1, 0] = numerator[1, 0] = 0  # recommends nothing: no pairs
-    found = crossed_intervals(numerator, denominator, present, to_the_first(present), 20, 0)
-    assert np.isnan(found.estimate[:, 1]).all()
-    assert np.isnan(found.difference_low[:, 1]).all()
-    assert found.estimate[1, 0] == found.low[1, 0] == found.high[1, 0] == 0
-    empty = crossed_intervals(
-        numerator[..., :0], denominator[..., :0], present, to_the_first(present), 20, 0
-    )
-    assert np.isnan(empty.estimate).all()
-    assert np.isnan(empty.low).all()
+    arms, gaps = both(sample(numerator, denominator, present, 20))
+    assert np.isnan(arms.estimate[:, 1]).all()
+    assert np.isnan(gaps.low[:, 1]).all()
+    assert np.isnan(gaps.p[:, 1]).all()
+    assert arms.estimate[1, 0] == arms.low[1, 0] == arms.high[1, 0] == 0
+    arms, _ = both(sample(numerator[..., :0], denominator[..., :0], present, 20))
+    assert np.isnan(arms.estimate).all()
+    assert np.isnan(arms.low).all()
 
 
-@pytest.mark.parametrize("seeds", [1, 5])
-def test_coverage_of_a_known_difference(seeds):
-    """Two equal arms; seeds move an arm's level only where there are several to see it."""
-    rng, hits, rounds = np.random.default_rng(8), 0, 200
-    for turn in range(rounds):
-        person = rng.normal(0, 0.2, 120)
-        level = rng.normal(0, 0.02 if seeds > 1 else 0.0, (2, seeds, 1))
-        terms = (0.5 + person + level + rng.normal(0, 0.1, (2, seeds, 120)))[None]
-        found = crossed_intervals(
-            terms, np.ones_like(terms), np.ones((2, seeds), bool), np.zeros(2, int), 400, turn
-        )
-        hits += found.difference_low[0, 1] <= 0 <= found.difference_high[0, 1]
-    assert 0.89 <= hits / rounds <= 0.99
+def test_one_training_of_an_arm_that_depends_on_its_seed_has_no_p_value():
+    numerator, denominator, present = table(np.random.default_rng(7), patients=120)
+    present[1] = present[2] = [True, False, False]
+    _, gaps = both(sample(numerator, denominator, present, seeded=[True, True, False]))
+    assert np.isnan(gaps.p[:, 1]).all()  # its other trainings are not known
+    assert not np.isnan(gaps.p[:, 2]).any()  # it has no others
+    assert np.isfinite(gaps.low[:, 1]).all()
+
+
+def test_probability_of_beating_is_the_share_of_draws_and_pairs_of_seeds():
+    numerator, denominator, present = table(np.random.default_rng(9), metrics=2, patients=20)
+    present[2] = [True, True, False]
+    own = sample(numerator, denominator, present, resamples=300, seed=4)
+    found = beats(own, 0, np.zeros(3, dtype=np.int64), higher_is_better=True)
+    lower = beats(own, 0, np.zeros(3, dtype=np.int64), higher_is_better=False)
+    weights = np.concatenate(list(patient_weights(20, 300, 4)))
+    for arm in range(3):
+        won = []
+        for draw in weights:
+            for k in np.flatnonzero(present[arm]):
+                for other in np.flatnonzero(present[0]):
+                    gap = (draw * (numerator[0, arm, k] - numerator[0, 0, other])).sum()
+                    won.append(1.0 if gap > 1e-12 else 0.5 if abs(gap) <= 1e-12 else 0.0)
+        assert found[arm] == pytest.approx(np.mean(won), abs=1e-9)
+    np.testing.assert_allclose(found + lower, 1)

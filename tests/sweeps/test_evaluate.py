@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeps.errors import DamagedTrialError, StoreError
+from sweeps.errors import StoreError
 from sweeps.evaluate import evaluate_arms, evaluate_scopes, interaction_matrix
 from sweeps.statistics.results import gather
 from sweeps.store import ResultsStore
@@ -122,9 +122,15 @@ def test_other_test_visits_are_refused(tmp_path):
         evaluate_arms(store, changed, "all")
 
 
-def test_a_damaged_trial_is_an_error(tmp_path):
+def test_a_damaged_trial_is_told_and_counts_as_missing(tmp_path):
     record = fabricate(tmp_path, resamples=20)
-    path = tmp_path / "trials" / record.arms[1].trials["0"] / "predictions.parquet"
+    key = record.arms[1].trials["0"]
+    path = tmp_path / "trials" / key / "predictions.parquet"
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(DamagedTrialError, match=r"predictions\.parquet is damaged"):
-        evaluate_arms(ResultsStore(tmp_path), record, "all")
+    told = {}
+    found = evaluate_scopes(
+        ResultsStore(tmp_path), record, ("all",), damaged=lambda key, why: told.update({key: why})
+    )["all"]
+    assert found.present[1].tolist() == [False, True, True]
+    assert list(told) == [key]
+    assert "predictions.parquet is damaged" in told[key]

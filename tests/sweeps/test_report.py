@@ -21,6 +21,10 @@ from sweeps.store import ResultsStore
 from tests.sweeps.fabricate import ARMS, fabricate
 
 ROOT = Path(__file__).resolve().parents[2]
+FIGURES = (
+    "forest", "jaccard_ddi", "learning_curves", "performance_profiles", "reliability",
+    "search_budget",
+)  # fmt: skip
 VOID = {"meta", "path", "use", "rect"}
 
 
@@ -66,10 +70,20 @@ def page(made):
 def test_every_file_is_written_and_named(made):
     root, paths = made
     names = [str(path.relative_to(root)) for path in paths]
-    tables = ("baselines", "baselines_transitions", "ablation_full", "search", "search_pareto")
+    tables = (
+        "verdicts",
+        "baselines",
+        "baselines_transitions",
+        "ablation_full",
+        "exploratory",
+        "legacy",
+        "search",
+        "search_pareto",
+        "cost",
+    )
     assert names == [
         *(f"tables/{name}.{form}" for name in tables for form in ("md", "csv", "tex")),
-        *(f"figures/{name}.svg" for name in ("forest", "jaccard_ddi", "learning_curves")),
+        *(f"figures/{name}.{form}" for name in FIGURES for form in ("svg", "png")),
         "report.html",
     ]
     assert not [p for p in root.rglob(".*") if p.parent.name in ("tables", "figures")]
@@ -98,7 +112,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_outside(page):
 
 def test_figures_are_named_for_those_who_cannot_see_them(page):
     text, parsed = page
-    assert len(parsed.svgs) == 3
+    assert len(parsed.svgs) == len(FIGURES)
     for svg in parsed.svgs:
         assert svg["role"] == "img"
         assert f'<title id="{svg["aria-labelledby"]}">' in text
@@ -118,20 +132,27 @@ def test_user_text_is_escaped_and_failures_are_told(page):
     assert "2.8.0" in text
 
 
-def test_the_headline_names_the_best_arm_and_clear_differences(made):
+def test_the_headline_lists_every_arm_under_its_verdict(made):
     results = gather(ResultsStore(made[0]))
-    lead, count, *lines = headline(results)
-    best = max(results.record.arms, key=lambda a: results.estimate("jaccard", a.name).estimate)
-    value = results.estimate("jaccard", best.name)
-    assert lead.startswith(
-        f"Highest Jaccard on the test split: {best.title}, {value.estimate:.4f}"
-    )
-    clear = 0
+    lead, *lines = headline(results)
+    assert lead.startswith("Verdicts on Jaccard, compared with Full model, ablations with their")
     for arm in results.record.arms:
-        gap = results.difference("jaccard", arm.name)
-        clear += gap is not None and not gap.low <= 0 <= gap.high
-    assert len(lines) == clear
-    assert f"excludes zero for {clear} of 4 arms" in count
+        found = results.verdict(arm.name)
+        if found is None:
+            assert not any(f"{arm.title} (" in line for line in lines)
+            continue
+        word = {"hurts": "Worse", "helps": "Better", "undecided": "Undecided"}[found.word]
+        (line,) = [line for line in lines if f"{arm.title} (" in line]
+        assert line.startswith(word)
+
+
+def test_verdicts_come_first_and_every_section_is_linked(made):
+    text = (made[0] / "report.html").read_text()
+    order = [text.index(f'<h2 id="{name}"') for name in ("verdicts", "protocol", "tables")]
+    assert order == sorted(order)
+    assert text.index('id="table-verdicts"') < text.index('id="table-baselines"')
+    for name in ("figures", "searches", "what-was-not-done", "provenance"):
+        assert f'href="#{name}"' in text
 
 
 def test_holes_are_told(tmp_path):
@@ -148,7 +169,7 @@ def test_a_directory_without_trials_still_makes_a_report(tmp_path):
     fabricate(tmp_path, resamples=20)
     shutil.rmtree(tmp_path / "trials")
     paths = regenerate(tmp_path)
-    assert not [path for path in paths if path.suffix == ".svg"]
+    assert [path.stem for path in paths if path.suffix == ".svg"] == ["search_budget"]
     assert "No trial is stored yet." in paths[-1].read_text()
 
 
@@ -208,6 +229,6 @@ def test_a_table_that_does_not_apply_is_named_with_what_it_needs(tmp_path):
     ResultsStore(tmp_path).write_study(record.model_copy(update={"tables": wanted}))
     regenerate(tmp_path)
     text = (tmp_path / "report.html").read_text()
-    assert "Table services: not made, for it needs two services, one with 30 test visits." in text
-    assert "Table settings: not made, for it needs arms with a grid." in text
-    assert "Table baselines: not made" not in text
+    assert "services (needs two services, one with 30 test visits)" in text
+    assert "settings (needs arms with a grid)" in text
+    assert "baselines (needs" not in text

@@ -3,37 +3,31 @@
 from dataclasses import replace
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
-from medrec import splits
 from medrec.evaluation import evaluate
 from sweeps.errors import StoreError
 from sweeps.evaluate import interaction_matrix
 from sweeps.regenerate import regenerate
-from sweeps.run import run_study
-from sweeps.services import (
-    FILE,
-    OTHER,
-    RARE,
-    Services,
-    from_parquet,
-    service_rows,
-    services_of,
-    to_parquet,
-)
-from sweeps.statistics.results import Value, gather
+from sweeps.services import OTHER, service_rows
+from sweeps.statistics.inference import Value
+from sweeps.statistics.results import gather
 from sweeps.store import ResultsStore
 from sweeps.tables import services as table_by_service
 from sweeps.tables._base import Column, Row, TableData
-from sweeps.tables._render import best_rows, to_html, to_latex
-from tests.sweeps import tiny
-from tests.sweeps.fabricate import ARMS, fabricate, services
+from sweeps.tables._render import to_html, to_latex
+from sweeps.visits import RARE, VisitFacts
+from tests.sweeps.fabricate import ARMS, fabricate, visit_facts
 
 
-def of_visit(found: Services) -> dict[tuple[int, int], str]:
+def of_visit(found: VisitFacts) -> dict[tuple[int, int], str]:
     keys = zip(found.patient.tolist(), found.visit.tolist(), strict=True)
-    return dict(zip(keys, found.service, strict=True))
+    return dict(zip(keys, found.labels["service"], strict=True))
+
+
+def only_services(names: tuple[str, ...]) -> VisitFacts:
+    numbers = np.arange(len(names))
+    return VisitFacts(numbers.astype(np.int32), np.zeros(len(names), np.int16), {"service": names})
 
 
 @pytest.fixture(scope="module")
@@ -43,51 +37,15 @@ def made(tmp_path_factory):
     store = ResultsStore(root)
     store.write_study(record)
     layout = store.load(record.arms[0].trials["0"]).predictions
-    store.write_services(services(layout))
+    store.write_visits(visit_facts(layout))
     return store, record, layout
-
-
-def test_services_of_a_cohort_equal_a_loop_and_rare_ones_are_not_named():
-    cohort = tiny.data().cohort
-    names = ("MED", "CMED", "Dr Doe")
-    service = np.zeros(int(cohort.visits.sum()), dtype=np.int8)
-    service[::3] = 1
-    test = cohort.members(splits.TEST)
-    last = cohort.offsets[test[-1] + 1] - 1
-    service[last] = 2
-    changed = replace(cohort, service=service, services=names)
-    expected, row = {}, 0
-    for patient, count in enumerate(cohort.visits.tolist()):
-        for visit in range(count):
-            if cohort.split[patient] == splits.TEST:
-                name = names[service[row]]
-                expected[patient, visit] = RARE if name == "Dr Doe" else name
-            row += 1
-    found = services_of(changed)
-    assert of_visit(found) == expected
-    assert len(found.service) == len(expected)
-    assert RARE in found.service
-    assert b"Doe" not in to_parquet(found)
-
-
-def test_the_file_holds_three_columns_and_comes_back(made):
-    store, _, layout = made
-    table = pq.read_table(store.root / FILE)
-    assert table.column_names == ["patient", "visit", "service"]
-    assert of_visit(store.services()) == of_visit(services(layout))
-    assert to_parquet(store.services()) == (store.root / FILE).read_bytes()
-
-
-@pytest.mark.parametrize("data", [b"", b"PAR1 nonsense PAR1"])
-def test_a_damaged_file_is_told(data):
-    with pytest.raises(StoreError, match=r"here/visits\.parquet is damaged.*Run the study again"):
-        from_parquet(data, "here/visits.parquet")
 
 
 def test_services_with_few_visits_share_the_last_block(made):
     _, _, layout = made
-    found = services(layout)
-    counts = {name: found.service.count(name) for name in set(found.service)}
+    found = visit_facts(layout)
+    named = found.labels["service"]
+    counts = {name: named.count(name) for name in set(named)}
     assert min(counts["MED"], counts["CMED"]) >= 30 > max(counts["PSYCH"], counts["OBS"])
     blocks = service_rows(found)
     assert list(blocks) == ["MED", "CMED", OTHER]
@@ -102,9 +60,7 @@ def test_services_with_few_visits_share_the_last_block(made):
 
 
 def test_rare_services_are_no_service_however_many_they_are():
-    names = ("MED",) * 40 + (RARE,) * 50
-    visits = np.zeros(90, dtype=np.int16)
-    found = service_rows(Services(np.arange(90, dtype=np.int32), visits, names))
+    found = service_rows(only_services(("MED",) * 40 + (RARE,) * 50))
     assert list(found) == ["MED", OTHER]
 
 
@@ -112,17 +68,15 @@ def test_rare_services_are_no_service_however_many_they_are():
     "names", [("MED",) * 70, ("A",) * 20 + ("B",) * 20, ()], ids=["one", "only rare", "none"]
 )
 def test_a_single_block_is_no_table(names):
-    numbers = np.arange(len(names))
-    found = Services(numbers.astype(np.int32), np.zeros(len(names), np.int16), names)
-    assert service_rows(found) == {}
+    assert service_rows(only_services(names)) == {}
 
 
 def test_visits_of_another_study_are_refused(tmp_path):
     record = fabricate(tmp_path, resamples=20, patients=60)
     store = ResultsStore(tmp_path)
     layout = store.load(record.arms[0].trials["0"]).predictions
-    own = services(layout)
-    store.write_services(Services(own.patient + 1, own.visit, own.service))
+    own = visit_facts(layout)
+    store.write_visits(replace(own, patient=own.patient + 1))
     with pytest.raises(StoreError, match=r"visits\.parquet lacks visits"):
         gather(store)
 
@@ -130,7 +84,7 @@ def test_visits_of_another_study_are_refused(tmp_path):
 def test_a_block_equals_a_study_of_its_visits_alone(made, tmp_path):
     """Estimates, intervals and counts: patients are resampled, with their visits of the block."""
     store, record, layout = made
-    names = of_visit(services(layout))
+    names = of_visit(visit_facts(layout))
     keys = list(zip(layout.patient.tolist(), layout.visit.tolist(), strict=True))
     rows = np.array([names[key] == "CMED" for key in keys])
     alone = ResultsStore(tmp_path)
@@ -175,8 +129,8 @@ def test_the_table_names_blocks_in_order_and_says_how_models_were_trained(made):
     assert "Δ" not in table.caption
 
 
-def test_the_best_is_marked_within_each_block():
-    column = Column("a", "A", "", 2, True, numeric=True, mark_best=True)
+def test_a_line_parts_blocks():
+    column = Column("a", "A", "", 2, True, numeric=True)
     rows = [("x", 0.9), ("x", 0.8), ("y", 0.1), ("y", 0.2), ("z", 0.5)]
     table = TableData(
         "t",
@@ -185,7 +139,6 @@ def test_the_best_is_marked_within_each_block():
         tuple(Row((block, Value(value)), block=block) for block, value in rows),
         "",
     )
-    assert best_rows(table, 1) == {0, 3}
     assert to_latex(table).count("\\midrule") == 3
     assert to_html(table).count('<tr class="block">') == 2
 
@@ -198,17 +151,3 @@ def test_a_directory_without_the_file_has_no_table(made, tmp_path):
     assert [path.name for path in regenerate(made[0].root, ("md", "csv", "tex"))] == [
         f"services.{form}" for form in ("md", "csv", "tex")
     ]
-
-
-def test_a_run_writes_the_file_for_the_visits_that_it_tests(tmp_path):
-    arms = [{"model": "most_popular"}]
-    study = tiny.study(tmp_path, arms=arms, reference="most_popular")
-    record = run_study(study, tmp_path / "out", tiny.quiet(), "inline")
-    store = ResultsStore(tmp_path / "out")
-    made = store.load(record.arms[0].trials["0"]).predictions
-    found = store.services()
-    assert found.patient.tolist() == made.patient.tolist()
-    assert found.visit.tolist() == made.visit.tolist()
-    before = (store.root / FILE).read_bytes()
-    run_study(study, tmp_path / "out", tiny.quiet(), "inline")
-    assert (store.root / FILE).read_bytes() == before

@@ -9,7 +9,8 @@ import pytest
 
 from sweeps.figures import settings as figure
 from sweeps.figures._base import to_svg
-from sweeps.statistics.results import Value, gather
+from sweeps.statistics.inference import Value
+from sweeps.statistics.results import gather
 from sweeps.store import ResultsStore
 from sweeps.tables import settings as table
 from tests.sweeps.fabricate import ARMS, GRID_ARMS, fabricate
@@ -64,8 +65,7 @@ def drawn(results):
 
 
 def curve(plain) -> tuple[list[float], list[float]]:
-    (container,) = plain.containers
-    line = container.lines[0]
+    line = plain.get_lines()[0]
     return list(line.get_xdata()), list(line.get_ydata())
 
 
@@ -79,12 +79,20 @@ def test_the_panels_show_the_estimates_over_the_values(results):
         assert y == pytest.approx([results.estimate(metric, arm).estimate for arm in arms])
 
 
-def test_a_bar_reaches_from_end_to_end_of_the_interval(results):
+def test_numbers_have_a_band_and_words_bars_from_end_to_end_of_the_interval(results):
     _, panels = drawn(results)
-    (container,) = panels["Heads"][0].containers
-    low, high = container.lines[2][0].get_segments()[0][:, 1]
-    value = results.estimate("jaccard", "full-heads-1")
-    assert (low, high) == pytest.approx((value.low, value.high))
+    (band,) = panels["Heads"][0].collections
+    corners = band.get_paths()[0].vertices
+    for heads in (1, 16):
+        value = results.estimate("jaccard", f"full-heads-{heads}")
+        at = corners[corners[:, 0] == heads, 1]
+        assert (at.min(), at.max()) == pytest.approx((value.low, value.high))
+    assert not panels["Heads"][0].containers
+    (container,) = panels["Keys"][0].containers
+    names = [tick.get_text() for tick in panels["Keys"][0].get_xticklabels()]
+    for name, bar in zip(names, container.lines[2][0].get_segments(), strict=True):
+        value = results.estimate("jaccard", f"full-keys-{name}")
+        assert tuple(bar[:, 1]) == pytest.approx((value.low, value.high))
 
 
 def test_the_ddi_panels_have_the_prescriptions_and_the_target_alone_its_diagonal(results):

@@ -1,7 +1,13 @@
 """One trial in one process: stored, or failed with a reason; a full disk stops the study."""
 
 import errno
+import getpass
 import json
+import os
+import platform
+import time
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +16,7 @@ from medrec.errors import MedrecError
 from medrec.spec import Resources
 from sweeps.errors import StoreError
 from sweeps.plan import make_plan
+from sweeps.provenance import code_digest
 from sweeps.store import ResultsStore
 from sweeps.worker import run_trial
 from tests.sweeps import tiny
@@ -71,7 +78,8 @@ def test_a_loss_that_is_not_finite_fails_with_its_reason(specs, tmp_path, monkey
     assert "loss of epoch 1 is nan" in reason
     assert "training.learning_rate" in reason
     note = json.loads((tmp_path / "failed" / f"{spec.key}.json").read_text())
-    assert note == {"reason": reason, "attempts": 1}
+    assert note == {"reason": reason, "attempts": 1, "seconds": note["seconds"]}
+    assert note["seconds"] > 0
     monkeypatch.undo()
     assert run_trial(specs["gamenet 1"], tmp_path, lambda row: None) is None  # the next goes on
 
@@ -119,3 +127,59 @@ def test_a_disk_that_fills_up_during_training_stops_the_study(specs, tmp_path, m
     with pytest.raises(StoreError, match="no room"):
         run_trial(specs["gamenet 0"], tmp_path, lambda row: None)
     assert ResultsStore(tmp_path).failures() == {}
+
+
+def test_a_stored_trial_says_what_made_it_and_when(specs, tmp_path):
+    run_trial(specs["gamenet 0"], tmp_path, lambda row: None)
+    found = ResultsStore(tmp_path).summary(specs["gamenet 0"].key)
+    assert found["environment"]["code"] == code_digest("gamenet")
+    assert int(found["environment"]["cores"]) == os.cpu_count()
+    times = [datetime.strptime(found[name], "%Y-%m-%dT%H:%M:%SZ") for name in ("started", "ended")]
+    assert times[0] <= times[1]
+    assert found["seconds"]["resumed"] == 0
+    assert "failed_attempts" not in found
+    private = {platform.node(), getpass.getuser(), str(Path.home()), str(tmp_path)}
+    texts = {value for value in found["environment"].values() if len(value) > 1}
+    assert not [(a, b) for a in private for b in texts if len(a) > 2 and a in b]
+
+
+def test_failed_attempts_stay_with_the_trial_that_succeeds_and_saved_epochs_count_once(
+    specs, tmp_path
+):
+    spec, store, rows = specs["gamenet 1"], ResultsStore(tmp_path), []
+
+    def fail(row):
+        rows.append(row)
+        raise RuntimeError("the first epoch was saved already")
+
+    began = time.perf_counter()
+    assert "the first epoch was saved" in run_trial(spec, tmp_path, fail)
+    first = time.perf_counter() - began
+    note = store.failures()[spec.key]
+    assert note["attempts"] == 1
+    saved = rows[0]["seconds"]  # of the epoch that the second attempt goes on from
+    assert 0 <= note["seconds"] <= first - saved
+
+    wrong = spec.model_copy(
+        update={"cohort": spec.cohort.model_copy(update={"path": str(tmp_path / "none")})}
+    )
+    assert wrong.key == spec.key
+    assert "no cohort.json" in run_trial(wrong, tmp_path, lambda row: None)
+    twice = store.failures()[spec.key]
+    assert twice["attempts"] == 2
+    assert twice["seconds"] >= note["seconds"]
+
+    assert run_trial(spec, tmp_path, lambda row: None) is None
+    found = store.summary(spec.key)
+    assert found["failed_attempts"] == {"attempts": 2, "seconds": twice["seconds"]}
+    assert found["seconds"]["resumed"] == saved
+    assert found["seconds"]["training"] == pytest.approx(sum(store.history(spec.key)["seconds"]))
+    assert store.failures() == {}
+    assert not (tmp_path / "failed" / f"{spec.key}.json").exists()
+
+
+def test_a_note_of_a_failure_by_an_older_version_is_added_to(tmp_path):
+    store = ResultsStore(tmp_path)
+    store.write_text("failed/" + "a" * 16 + ".json", '{"reason": "old", "attempts": 3}')
+    store.record_failure("a" * 16, "new", 2.5)
+    assert store.failures() == {"a" * 16: {"reason": "new", "attempts": 4, "seconds": 2.5}}

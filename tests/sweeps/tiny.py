@@ -94,7 +94,9 @@ def trial_files(root: Path) -> dict[str, tuple[int, str]]:
 
 
 def table_bytes(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((root / "tables").iterdir())}
+    """Every table but the cost, which is about the time that trials took."""
+    paths = sorted((root / "tables").iterdir())
+    return {path.name: path.read_bytes() for path in paths if path.stem != "cost"}
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,160 @@
+"""From a search as a study file asks for it to its plan: its start, its space, its bounds."""
+
+import importlib
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+
+from medrec import plugins
+from medrec.light import ModelFacts
+from medrec.metrics._base import Metric
+from medrec.spec import KnowledgeSpec, Training, TrialSpec
+from search_spaces._base import Conditions, contains, extremes
+from sweeps.cohorts import StudyData
+from sweeps.errors import StudyError
+from sweeps.record import SearchPlan
+from sweeps.space import narrowed, to_json
+from sweeps.specs import check_known, dimension_value, known_model, make_spec
+from sweeps.study import SearchRequest, Study, near, parse
+
+FLOOR = 0.5  # of the training visits' medications; see Budget.medication_floor
+
+
+def make_search(
+    study: Study,
+    data: StudyData,
+    request: SearchRequest,
+    where: str,
+    knowledge: KnowledgeSpec | None = None,
+    without: Collection[str] = (),
+) -> SearchPlan:
+    """Returns the plan of a search.
+
+    Args:
+        study: the study.
+        data: its cohort and knowledge.
+        request: the search.
+        where: field of the study, for messages.
+        knowledge: located knowledge; the study's by default.
+        without: dimensions that are left out of the space asked for.
+
+    Raises:
+        StudyError: an objective, dimension, range or setting is wrong.
+    """
+    facts = known_model(request.model, where)
+    base = make_spec(study, data, facts, request.config, request.training, where, knowledge)
+    objectives = _objectives(request, where)
+    asked = narrowed(_space(request.model, where), request.space, f"{where}.space")
+    space = {name: values for name, values in asked.items() if name not in without}
+    for dimension, distribution in space.items():
+        place = f"{where}.space.{dimension}"
+        _check_dimension(facts, base, request.config, dimension, distribution, place)
+    floor = request.medication_floor
+    if floor is None and "ddi_rate" in objectives:
+        floor = FLOOR * data.training_medications()
+    stopping = request.early_stopping
+    first: Metric = plugins.load("medrec.metrics", objectives[0], "METRIC")
+    if stopping is not None and first.higher_is_better is False:
+        raise StudyError(
+            f"field {where}.early_stopping: trials are stopped by the first objective, and by its "
+            f"{first.title} a model that recommends nothing would win. Put another one first."
+        )
+    return SearchPlan(
+        name=request.name,
+        model=request.model,
+        config=request.config,
+        trials=request.trials,
+        objectives=objectives,
+        ddi_ceiling=request.ddi_ceiling,
+        medication_floor=floor,
+        base=base,
+        space=to_json(space),
+        conditions={k: v for k, v in conditions_of(request.model).items() if k in space},
+        early_stopping=stopping.model_dump() if stopping else None,
+        concurrent=request.concurrent,
+        sampler_seed=request.sampler_seed,
+    )
+
+
+def conditions_of(model: str) -> Conditions:
+    """Returns which dimensions of a model's space depend on which setting."""
+    module = importlib.import_module(f"search_spaces.{model}")
+    found: Conditions = getattr(module, "CONDITIONS", {})
+    return found
+
+
+def set_by_parts(model: str, changed: Iterable[str], arm: TrialSpec, full: TrialSpec) -> set[str]:
+    """Returns dimensions that an arm's parts set, by themselves or in consequence.
+
+    A part that takes another DDI controller brings that controller's own gain; under a part that
+    takes the DDI loss away, its target means nothing.
+
+    Args:
+        model: whose space it is.
+        changed: settings that the parts change.
+        arm: a trial of the arm.
+        full: a trial of the full model.
+    """
+    settings = {*full.config, *(f"training.{name}" for name in Training.model_fields)}
+    found = set(changed) | {
+        name for name in settings if dimension_value(arm, name) != dimension_value(full, name)
+    }
+    closed = {
+        name
+        for name, (setting, values) in conditions_of(model).items()
+        if setting in found and arm.config[setting] not in values
+    }
+    return found | closed
+
+
+def _objectives(request: SearchRequest, where: str) -> tuple[str, ...]:
+    objective = request.objective
+    objectives = (objective,) if isinstance(objective, str) else objective
+    if not objectives or len(set(objectives)) < len(objectives):
+        raise StudyError(
+            f"field {where}.objective: give one or several distinct metrics, not {objectives}."
+        )
+    for name in objectives:
+        check_known("medrec.metrics", name, f"{where}.objective")
+        if plugins.load("medrec.metrics", name, "METRIC").higher_is_better is None:
+            raise StudyError(
+                f"field {where}.objective: neither more nor fewer {name} is better by itself. "
+                "Take another metric."
+            )
+    return objectives
+
+
+def _check_dimension(
+    facts: ModelFacts,
+    base: TrialSpec,
+    config: dict[str, Any],
+    dimension: str,
+    distribution: BaseDistribution,
+    where: str,
+) -> None:
+    try:
+        default = dimension_value(base, dimension)
+    except KeyError:
+        fields = [*base.config, *(f"training.{name}" for name in Training.model_fields)]
+        hint = near(dimension, fields)
+        raise StudyError(f"field {where}: {facts.name} has no such setting.{hint}") from None
+    if not contains(distribution, default):
+        raise StudyError(
+            f"field {where}: the range {distribution} excludes the setting the search starts "
+            f"from, {dimension}={default!r}. Widen the range, or set another start under "
+            "`config` or `training` of the search."
+        )
+    for value in extremes(distribution):
+        own = {**config, **({} if "." in dimension else {dimension: value})}
+        parse(facts.config, own, "study", where)
+        if "." in dimension:
+            loop = {**base.training.model_dump(), dimension.removeprefix("training."): value}
+            parse(Training, loop, "study", where)
+
+
+def _space(model: str, where: str) -> dict[str, BaseDistribution]:
+    if model not in plugins.names("search_spaces"):
+        raise StudyError(f"field {where}.model: {model} has no search_spaces/{model}.py.")
+    found: dict[str, BaseDistribution] = plugins.load("search_spaces", model, "SPACE")
+    return found

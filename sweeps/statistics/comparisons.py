@@ -1,0 +1,239 @@
+"""Every arm and every difference of one set of test visits, with intervals and p values.
+
+One pass: crossed draws of all arms and metrics, the crossed variance of all contrasts, and from
+both the printed intervals, the families' adjusted p values and the verdicts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from sweeps.statistics import families
+from sweeps.statistics.bootstrap import (
+    crossed_draws,
+    patient_draws,
+    point_estimates,
+    same_trials,
+)
+from sweeps.statistics.crossed import Crossed, crossed_contrasts, t_p_values
+from sweeps.statistics.exact import settled
+from sweeps.statistics.intervals import (
+    LEVEL,
+    Method,
+    bootstrap_interval,
+    method,
+    t_interval,
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The numbers that everything is worked out from.
+
+    Attributes:
+        numerator: sufficient statistics, as in `medrec.evaluation`.
+        denominator: the same.
+        present: which trials there are; the others are not used.
+        seeded: whether an arm's training depends on the seed.
+        pooled: whether a metric is a ratio over all visits.
+        resamples: number of draws, at least 1.
+        seed: of the draws; the same seed gives the same numbers.
+    """
+
+    numerator: Float64[np.ndarray, "metrics arms seeds patients"]
+    denominator: Float64[np.ndarray, "metrics arms seeds patients"]
+    present: Bool[np.ndarray, "arms seeds"]
+    seeded: Bool[np.ndarray, " arms"]
+    pooled: Bool[np.ndarray, " metrics"]
+    resamples: int
+    seed: int
+
+    @property
+    def patients(self) -> int:
+        """How many test patients there are."""
+        return int(self.numerator.shape[3])
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """Combinations of arms; NaN where an arm has no trial.
+
+    Attributes:
+        estimate: of each metric and contrast.
+        low: lower end of the printed 95 % interval.
+        high: its upper end.
+        method: which interval that is.
+        t_low: lower end of the analytic interval.
+        t_high: its upper end.
+        crossed: standard errors and degrees of freedom.
+        p: two-sided p value of the analytic test; NaN where an arm whose training depends on the
+            seed has one trial, since nothing is known of its other trainings.
+        draws: of each contrast.
+    """
+
+    estimate: Float64[np.ndarray, "metrics contrasts"]
+    low: Float64[np.ndarray, "metrics contrasts"]
+    high: Float64[np.ndarray, "metrics contrasts"]
+    method: tuple[tuple[Method, ...], ...]
+    t_low: Float64[np.ndarray, "metrics contrasts"]
+    t_high: Float64[np.ndarray, "metrics contrasts"]
+    crossed: Crossed
+    p: Float64[np.ndarray, "metrics contrasts"]
+    draws: Float64[np.ndarray, "resamples metrics contrasts"]
+
+
+def arm_draws(sample: Sample) -> Float64[np.ndarray, "resamples metrics arms"]:
+    """Returns the crossed draws of every arm's estimates."""
+    return crossed_draws(
+        sample.numerator, sample.denominator, sample.present, sample.resamples, sample.seed
+    )
+
+
+def estimates(sample: Sample, draws: Float64[np.ndarray, "resamples metrics arms"]) -> Contrasts:
+    """Returns every arm by itself; intervals are cut off at 0, since no metric is negative."""
+    found = contrasts(sample, draws, np.eye(sample.present.shape[0]))
+    return Contrasts(
+        **{**vars(found), "low": np.maximum(found.low, 0.0), "t_low": np.maximum(found.t_low, 0.0)}
+    )
+
+
+def differences(
+    sample: Sample,
+    draws: Float64[np.ndarray, "resamples metrics arms"],
+    reference: Int64[np.ndarray, " arms"],
+) -> Contrasts:
+    """Returns every arm minus its reference; exactly 0 for arms made of the same trials."""
+    arms = sample.present.shape[0]
+    weights = np.eye(arms)
+    weights[np.arange(arms), reference] -= 1
+    same = np.array(same_trials(sample.numerator, sample.denominator, sample.present))
+    weights[(same == same[reference]) & sample.present.any(axis=1)] = 0.0
+    return contrasts(sample, draws, weights)
+
+
+def contrasts(
+    sample: Sample,
+    draws: Float64[np.ndarray, "resamples metrics arms"],
+    weights: Float64[np.ndarray, "contrasts arms"],
+) -> Contrasts:
+    """Returns combinations of arms, with `weights` of each arm."""
+    crossed = crossed_contrasts(sample.numerator, sample.denominator, sample.present, weights)
+    single = point_estimates(sample.numerator, sample.denominator, sample.present)
+    combined = np.stack([_combine(draws, row) for row in weights], axis=-1)
+    estimate = np.stack([_combine(single, row) for row in weights], axis=-1)
+    names = tuple(
+        tuple(
+            _method(sample, crossed, metric, place, weights[place] != 0)
+            for place in range(len(weights))
+        )
+        for metric in range(len(estimate))
+    )
+    t_low, t_high = t_interval(crossed)
+    low, high = np.full(estimate.shape, np.nan), np.full(estimate.shape, np.nan)
+    for metric, place in zip(*np.nonzero(~np.isnan(estimate)), strict=True):
+        low[metric, place], high[metric, place] = _interval(
+            names[metric][place], crossed, combined[:, metric, place], (metric, place)
+        )
+    p = t_p_values(crossed)
+    p[:, [conditional(sample, row != 0) for row in weights]] = np.nan
+    return Contrasts(
+        settled(estimate), low, high, tuple(names), t_low, t_high, crossed, p, combined
+    )
+
+
+def _method(sample: Sample, crossed: Crossed, metric: int, place: int, used: np.ndarray) -> Method:
+    return method(
+        fewest_seeds(sample, used),
+        sample.patients,
+        float(crossed.freedom[metric, place]),
+        float(crossed.spread[metric, place]),
+        pooled=bool(sample.pooled[metric]),
+        difference=bool(used.sum() > 1),
+    )
+
+
+def _interval(
+    which: Method,
+    crossed: Crossed,
+    draws: np.ndarray,
+    at: tuple[int, int],
+    tail: float = (1 - LEVEL) / 2,
+) -> tuple[float, float]:
+    """Returns the ends of one contrast's interval by one method."""
+    if which == "t":
+        low, high = t_interval(crossed, 1 - 2 * tail)
+        return float(low[at]), float(high[at])
+    skewness = float(crossed.skewness[at]) if which == "bca" else None
+    estimate, error = float(crossed.estimate[at]), float(crossed.error[at])
+    return bootstrap_interval(draws, estimate, error, float(crossed.freedom[at]), skewness, tail)
+
+
+def _combine(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the weighted sum over arms, the last axis; arms without weight may be NaN."""
+    total = np.zeros(values.shape[:-1])
+    for arm in np.flatnonzero(weights):
+        total += values[..., arm] * weights[arm]
+    return total
+
+
+def fewest_seeds(sample: Sample, used: Bool[np.ndarray, " arms"]) -> int:
+    """Returns the fewest trials among these arms that have several; 0 if none has."""
+    counts = sample.present.sum(axis=1)[used]
+    return int(min(counts[counts > 1], default=0))
+
+
+def conditional(sample: Sample, used: Bool[np.ndarray, " arms"]) -> bool:
+    """Returns whether an arm among these depends on its seed and has one trial only."""
+    return bool((sample.seeded[used] & (sample.present.sum(axis=1)[used] == 1)).any())
+
+
+def simultaneous(
+    found: Contrasts, metric: int, family: Sequence[int]
+) -> dict[int, tuple[float, float]]:
+    """Returns intervals that all hold together in 95 % of studies, by contrast of the family."""
+    testable = [place for place in family if found.crossed.error[metric, place] > 0]
+    if not testable:
+        return {}
+    score = families.max_t_score(found.draws[:, metric, testable], LEVEL)
+    tail = families.tail_of(score)
+    return {
+        place: _interval(
+            found.method[metric][place],
+            found.crossed,
+            found.draws[:, metric, place],
+            (metric, place),
+            tail,
+        )
+        for place in testable
+    }
+
+
+def beats(
+    sample: Sample, metric: int, reference: Int64[np.ndarray, " arms"], higher_is_better: bool
+) -> Float64[np.ndarray, " arms"]:
+    """Returns how probably a training of the arm beats a training of its reference.
+
+    The mean over draws of patients and over pairs of their seeds of (better) + (equal) / 2: the
+    probability that Bouthillier et al. (MLSys 2021) compare with. NaN without trials.
+    """
+    arms = sample.present.shape[0]
+    wins, draws = np.zeros(arms), 0
+    if not sample.patients:
+        return np.full(arms, np.nan)
+    one = slice(metric, metric + 1)
+    chunks = patient_draws(
+        sample.numerator[one], sample.denominator[one], sample.resamples, sample.seed
+    )
+    for values in chunks:
+        draws += len(values)
+        for arm in range(arms):
+            own = values[:, 0, arm][:, sample.present[arm]]
+            other = values[:, 0, reference[arm]][:, sample.present[reference[arm]]]
+            if own.shape[1] and other.shape[1]:
+                gaps = np.sign(own[:, :, None] - other[:, None, :])
+                better = gaps.mean(axis=(1, 2)) * (1 if higher_is_better else -1)
+                wins[arm] += (better.sum() + len(values)) / 2
+    there = np.asarray(sample.present.any(axis=1))
+    return settled(np.where(there & there[reference], wins / max(draws, 1), np.nan))

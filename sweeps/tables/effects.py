@@ -1,0 +1,128 @@
+"""Effects: what each part of a factorial design is worth by itself, and which parts work together.
+
+An effect is a contrast of all arms of the design (`sweeps.statistics.factorial`), so that every
+trial serves every effect.
+"""
+
+import numpy as np
+
+from sweeps.evaluate import metric_names
+from sweeps.record import Design
+from sweeps.statistics.comparisons import Contrasts
+from sweeps.statistics.factorial import TIMES, effect_contrasts
+from sweeps.statistics.families import holm
+from sweeps.statistics.inference import Value
+from sweeps.statistics.results import StudyResults
+from sweeps.statistics.verdicts import ALPHA
+from sweeps.tables._base import (
+    Column,
+    Mark,
+    Row,
+    Table,
+    TableData,
+    cohort_sentence,
+    estimate_sentence,
+    holes_sentence,
+    text_column,
+)
+
+KINDS = ("factorial", "fractional_factorial")
+
+
+def build(results: StudyResults) -> list[TableData] | None:
+    """Returns a table for each factorial design; None where there is none."""
+    designs = [design for design in results.record.designs if design.kind in KINDS]
+    return [_table(results, design) for design in designs] or None
+
+
+def _table(results: StudyResults, design: Design) -> TableData:
+    names, weights = effect_contrasts(design.levels, design.factors)
+    by_arm = [dict(zip(design.levels, row, strict=True)) for row in weights.tolist()]
+    found = results.inference().contrasts(by_arm)
+    primary = metric_names().index(results.record.analysis.primary)
+    p = found.p[primary]
+    known = ~np.isnan(p)
+    corrected = np.full(len(p), np.nan)
+    corrected[known] = holm(p[known])
+    rows = [
+        _row(results, found, place, name, float(p[place]), float(corrected[place]))
+        for place, name in enumerate(names)
+    ]
+    return TableData(
+        name=f"effects_{design.name}",
+        title=f"Effects in {design.title}",
+        columns=_columns(results),
+        rows=tuple(rows),
+        caption=_caption(results, design),
+    )
+
+
+def _columns(results: StudyResults) -> tuple[Column, ...]:
+    effects = []
+    for name in metric_names():
+        metric = results.metrics[name]
+        effects.append(
+            Column(
+                f"effect_{name}",
+                metric.title,
+                f"{metric.unit}, changed minus as in the full model",
+                metric.decimals,
+                metric.higher_is_better,
+                numeric=True,
+                interval=True,
+                signed=True,
+            )
+        )
+    return (
+        text_column("effect", "Effect"),
+        *effects,
+        Column("p", "p", "probability", 4, numeric=True),
+        Column("p_holm", "p Holm", "probability", 4, numeric=True),
+    )
+
+
+def _row(
+    results: StudyResults, found: Contrasts, place: int, name: str, p: float, corrected: float
+) -> Row:
+    values = tuple(_value(found, metric, place) for metric in range(len(found.estimate)))
+    primary = results.record.analysis.primary
+    marks: dict[str, Mark] = {}
+    higher = results.metrics[primary].higher_is_better
+    if corrected < ALPHA and higher is not None and TIMES not in name:
+        gain = found.estimate[metric_names().index(primary), place] > 0
+        marks[f"effect_{primary}"] = "better" if gain == higher else "worse"
+    return Row((name, *values, _number(p), _number(corrected)), marks=marks)
+
+
+def _value(found: Contrasts, metric: int, place: int) -> Value | None:
+    estimate = float(found.estimate[metric, place])
+    if np.isnan(estimate):
+        return None
+    return Value(estimate, float(found.low[metric, place]), float(found.high[metric, place]))
+
+
+def _number(value: float) -> Value | None:
+    return None if np.isnan(value) else Value(value)
+
+
+def _caption(results: StudyResults, design: Design) -> str:
+    arms = [arm for arm in results.record.arms if arm.name in design.levels]
+    metric = results.metrics[results.record.analysis.primary]
+    settings = (
+        "the full model's settings" if design.settings == "fixed" else "settings of its own search"
+    )
+    notes = "".join(f" {note}" for note in design.notes)
+    return (
+        f"Study {results.record.name}, test split, all visits: {len(arms)} arms, each with "
+        f"{settings}. A main effect is the mean over arms with the part changed minus the mean "
+        "over arms with it as in the full model; an interaction (×) is half the difference "
+        "between the effect of one part where the other is changed and where it is not. p: "
+        f"analytic crossed-variance t, {metric.title}; p Holm: corrected for the effects of this "
+        "table, the other metrics are exploratory. Main effects that remain below "
+        f"{ALPHA:g} are marked: {metric.title} in bold is better with the part changed, ▼ worse. "
+        f"An effect needs trials of every arm.{notes} {estimate_sentence(results)} "
+        f"{cohort_sentence(results)}{holes_sentence(results, arms)}"
+    )
+
+
+TABLE = Table("Effects", build, needs="a factorial design")
