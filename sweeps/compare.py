@@ -29,6 +29,7 @@ _ARM = {"title", "model", "ablation", "full", "parts", "design", "tuned_by"}
 
 
 RECOMPUTED = "same settings, other predictions"
+OVERLAPPING = "other seeds"
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,8 @@ def _arm(
     old = one.arm(arm.name)
     state = _state(one, two, old, arm)
     found = dict(gaps.get(arm.name, {}))
-    if found and state == RECOMPUTED:
+    if found and state in (RECOMPUTED, OVERLAPPING):
+        # Trials of both runs are the same trainings: they do not vary independently.
         found = _recomputed(one, two, arm.name)
     return ArmChange(
         name=arm.name,
@@ -302,7 +304,7 @@ def _state(one: StudyResults, two: StudyResults, old: Arm, new: Arm) -> str:
         same = np.array_equal(_terms(one, old), _terms(two, new))
         return "identical" if same else RECOMPUTED
     if stored[0] & stored[1]:
-        return "other seeds"
+        return OVERLAPPING
     return "other settings, data or seeds"
 
 

@@ -120,7 +120,9 @@ def headline(results: StudyResults) -> list[str]:
             lines.append(f"{text}: {'; '.join(mine)}.")
     without = [arm.title for arm, found in compared if found.verdict is None]
     if without:
-        lines.append(f"No verdict, since an arm has one training seed: {'; '.join(without)}.")
+        lines.append(
+            f"No verdict, since that takes three training seeds of each arm: {'; '.join(without)}."
+        )
     return [lead, *lines]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from sweeps.errors import SweepError
 from sweeps.evaluate import Scores, evaluate_arms
 from sweeps.record import Analysis
 from sweeps.statistics.inference import Inference
@@ -43,7 +44,9 @@ def _one(cohort: int, folder: Path) -> float:
     halves = split(evaluate_arms(store, record, "all"))
     inference = Inference(halves, metrics(), ["one", "one"], Analysis(), 1000, cohort)
     found = inference.p_value("jaccard", "other")
-    return 1.0 if found is None else found
+    if found is None:
+        raise SweepError("An A/A study has no p value: its trainings failed.")
+    return found
 
 
 def _study(cohort: int) -> Study:

@@ -58,7 +58,8 @@ def draw(results: StudyResults) -> Drawing | None:
         description="Share of test patients and seeds with a Jaccard above 0.5: "
         f"{'; '.join(told)}.",
         caption="Share of (training seed, test patient) whose Jaccard, mean over the patient's "
-        f"visits, is above τ. Bands: pointwise 95%, {RESAMPLES} resamples of patients and seeds, "
+        f"visits, is above τ. Bands: plain crossed bootstrap, {RESAMPLES} resamples of patients "
+        "and seeds, pointwise, to show the spread; narrower than 95% where trainings differ much; "
         f"bootstrap seed {record.bootstrap_seed}.{left_out}",
     )
 

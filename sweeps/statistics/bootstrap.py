@@ -107,7 +107,7 @@ def _distinct(
     rows: list[np.ndarray] = []
     place: list[int] = []
     for metric in values:
-        for row in exact(metric).reshape(-1, values.shape[-1]):
+        for row in exact(metric.reshape(-1, values.shape[-1])):
             digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
             if digest not in found:
                 found[digest] = len(rows)

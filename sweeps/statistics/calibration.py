@@ -5,10 +5,12 @@ A simulated study has arms trained with K seeds each and n test patients. Per pa
     patient's own level + arm's effect + (arm, seed) + (arm, patient) + (arm, seed, patient)
 
 The Jaccard-like metric is the mean of it. The DDI-like metric is a ratio: patients have numbers of
-visits and drugs like recorded cohorts, a rate of their own, and pairs that weigh it. Sizes of the
-effects are those of real comparisons: patients differ by 0.12, an arm suits a patient better or
-worse by 0.06, one training differs from the next on a patient by 0.08; trainings differ as a
-whole by 0 (training hardly varies), 0.006 (usual) or 0.03 (it varies more than patients do).
+visits and drugs like recorded cohorts, a rate of their own, and pairs that weigh it. In a third
+metric, a hard case, visits and drugs have heavy tails, a fifth of the patients have no
+interactions at all, and rates rise with the number of drugs. Sizes of the effects are those of
+real comparisons: patients differ by 0.12, an arm suits a patient better or worse by 0.06, one
+training differs from the next on a patient by 0.08; trainings differ as a whole by 0 (training
+hardly varies), 0.006 (usual) or 0.03 (it varies more than patients do).
 
 Studies are analysed by the code that makes the tables, many at once: each study's arms are arms
 of one large sample.
@@ -21,110 +23,182 @@ from jaxtyping import Float64
 from scipy import stats
 
 from sweeps.statistics import families
-from sweeps.statistics.comparisons import (
-    Contrasts,
-    Sample,
-    arm_draws,
-    differences,
-    estimates,
-)
+from sweeps.statistics.comparisons import Contrasts, Sample, arm_draws, differences, estimates
+from sweeps.statistics.crossed import crossed_contrasts, t_p_values
+from sweeps.statistics.intervals import bootstrap_interval
 from sweeps.statistics.legacy import rounds
 
+METRICS = ("Jaccard", "DDI rate", "heavy-tailed DDI rate")
 SEED_DEVIATIONS = {"stable": 0.0, "usual": 0.006, "varying": 0.03}
 SEEDS, PATIENTS = (3, 5, 10), (100, 300, 1000)
 COVERAGE, SIZE, FAMILY_ERROR = (0.93, 0.97), (0.03, 0.07), 0.06
 EFFECT = 0.01  # of the arm, where it has one
-LEVELS = (0.45, 0.07)  # true Jaccard and DDI rate
-_PATIENT, _SUITS, _TRAINING = 0.12, 0.08, 0.08
-_RATE, _RATE_SHARE = 0.02, 0.25  # DDI rates vary by a quarter of what Jaccard does
 NOMINAL = 0.05
+_LEVEL, _RATE = 0.45, 0.07
+_PATIENT, _SUITS, _TRAINING = 0.12, 0.08, 0.08
+_RATE_SHARE = 0.25  # DDI rates vary by a quarter of what Jaccard does
 
 
 @dataclass(frozen=True)
 class World:
-    """One kind of simulated study."""
+    """One kind of simulated study.
+
+    Attributes:
+        seeds: of every arm.
+        patients: of the test split.
+        training: how trainings differ, of `SEED_DEVIATIONS`.
+        arms: of a study; the first is the reference.
+        effect: of every arm but the reference.
+        reference: how the reference's trainings differ; `none` if it needs no seed, and None for
+            the same as the others.
+    """
 
     seeds: int
     patients: int
-    training: str  # of SEED_DEVIATIONS
+    training: str
     arms: int = 2
-    effect: float = 0.0  # of every arm but each study's first
+    effect: float = 0.0
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Shares of simulated studies, for the Jaccard-like and the DDI-like metric.
+    """Shares of simulated studies, for each metric.
 
     Attributes:
-        studies: how many were simulated.
         coverage: printed intervals of differences that hold the truth.
         analytic: analytic intervals of differences that do.
-        own: printed intervals of arms that do.
         plain: intervals of the crossed bootstrap without its corrections that do.
-        size: tests of no difference that reject at 5 %.
+        own: printed intervals of arms that do.
+        bca: BCa intervals of arms that do.
     """
 
-    studies: int
     coverage: Float64[np.ndarray, " metrics"]
     analytic: Float64[np.ndarray, " metrics"]
-    own: Float64[np.ndarray, " metrics"]
     plain: Float64[np.ndarray, " metrics"]
-    size: Float64[np.ndarray, " metrics"]
+    own: Float64[np.ndarray, " metrics"]
+    bca: Float64[np.ndarray, " metrics"]
 
 
 def simulate(world: World, studies: int, rng: np.random.Generator, resamples: int) -> Sample:
     """Returns that many studies side by side: study s has the arms s * arms, s * arms + 1, ..."""
-    shape = (studies, world.arms, world.seeds, world.patients)
-    deviation = SEED_DEVIATIONS[world.training]
-    shared = (studies, 1, 1, world.patients)
-    moved = rng.normal(0, _SUITS / np.sqrt(2), (studies, world.arms, 1, world.patients))
-    moved = moved + rng.normal(0, _TRAINING, shape)
-    moved += rng.normal(0, deviation, (*shape[:3], 1))
-    moved[:, 1:] += world.effect
-    jaccard = LEVELS[0] + rng.normal(0, _PATIENT, shared) + moved
+    moved, fixed = _moved(world, studies, rng), world.reference == "none"
+    shape, shared = moved.shape, (studies, 1, 1, world.patients)
+    jaccard = _LEVEL + rng.normal(0, _PATIENT, shared) + moved
     visits = 1 + rng.poisson(1.35, shared)
     drugs = np.exp(rng.normal(2.45, 0.35, shared) + rng.normal(0, 0.08, shape))
-    pairs = visits * drugs * (drugs - 1) / 2
-    rate = LEVELS[1] + _RATE * (rng.gamma(4, 0.5, shared) - 2) + _RATE_SHARE * moved
+    rate = _RATE + 0.02 * (rng.gamma(4, 0.5, shared) - 2) + _RATE_SHARE * moved
+    many = visits * rng.lognormal(0, 0.6, shared)
+    size = np.exp(rng.normal(0, 0.5, shared) + rng.normal(0, 0.08, shape))
+    heavy = 1.25 * (rng.random(shared) > 0.2) * size
+    pairs = [np.ones(shape), visits * drugs * (drugs - 1) / 2, many * (12 * size) ** 2 / 2]
+    rates = [jaccard, rate, _RATE * heavy + _RATE_SHARE * moved]
     flat = (studies * world.arms, world.seeds, world.patients)
+    present = np.ones((studies, world.arms, world.seeds), dtype=bool)
+    seeded = np.ones((studies, world.arms), dtype=bool)
+    if fixed:
+        present[:, 0, 1:] = False
+        seeded[:, 0] = False
     return Sample(
-        numerator=np.stack([jaccard.reshape(flat), (rate * pairs).reshape(flat)]),
-        denominator=np.stack([np.ones(flat), pairs.reshape(flat)]),
-        present=np.ones(flat[:2], dtype=bool),
-        seeded=np.ones(flat[0], dtype=bool),
-        pooled=np.array([False, True]),
+        numerator=np.stack([(r * p).reshape(flat) for r, p in zip(rates, pairs, strict=True)]),
+        denominator=np.stack([p.reshape(flat) for p in pairs]),
+        present=present.reshape(flat[:2]),
+        seeded=seeded.reshape(-1),
         resamples=resamples,
         seed=0,
     )
 
 
+def _moved(world: World, studies: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns what arms and trainings change [studies, arms, seeds, patients]."""
+    shape = (studies, world.arms, world.seeds, world.patients)
+    deviation = np.full((1, world.arms, 1, 1), SEED_DEVIATIONS[world.training])
+    noise = np.full((1, world.arms, 1, 1), _TRAINING)
+    if world.reference == "none":
+        deviation[:, 0] = noise[:, 0] = 0.0
+    elif world.reference is not None:
+        deviation[:, 0] = SEED_DEVIATIONS[world.reference]
+    moved = rng.normal(0, _SUITS / np.sqrt(2), (*shape[:2], 1, world.patients))
+    moved = moved + noise * rng.normal(0, 1, shape)
+    moved += deviation * rng.normal(0, 1, (*shape[:3], 1))
+    moved[:, 1:] += world.effect
+    return np.asarray(moved)
+
+
 def truth(world: World) -> Float64[np.ndarray, " metrics"]:
     """Returns the true difference of each metric."""
-    return world.effect * np.array([1.0, _RATE_SHARE])
+    return world.effect * np.array([1.0, _RATE_SHARE, _RATE_SHARE])
+
+
+def levels() -> Float64[np.ndarray, " metrics"]:
+    """Returns the true value of each metric for the reference.
+
+    Of the heavy-tailed one it is E[rate * pairs] / E[pairs]; rate and pairs depend on s = size,
+    log-normal with variance v: 0.07 * 1.25 * 0.8 * E[s^3] / E[s^2] = 0.07 * exp(2.5 v).
+    """
+    return np.array([_LEVEL, _RATE, _RATE * np.exp(2.5 * (0.5**2 + 0.08**2))])
 
 
 def measure(world: World, studies: int, rng: np.random.Generator, resamples: int) -> Figures:
-    """Returns how often what is promised of one comparison holds."""
+    """Returns how often intervals of the reference and of one difference hold the truth."""
     sample = simulate(world, studies, rng, resamples)
     draws = arm_draws(sample)
     first = np.arange(0, studies * world.arms, world.arms)
     gaps = differences(sample, draws, np.repeat(first, world.arms))
     arms = estimates(sample, draws)
-    second, true = first + 1, truth(world)[:, None]
+    second, true, level = first + 1, truth(world)[:, None], levels()[:, None]
     plain = np.quantile(draws[:, :, second] - draws[:, :, first], [0.025, 0.975], axis=0)
-    level = np.array(LEVELS)[:, None]
     return Figures(
-        studies=studies,
         coverage=_share(gaps.low[:, second], true, gaps.high[:, second]),
         analytic=_share(gaps.t_low[:, second], true, gaps.t_high[:, second]),
-        own=_share(arms.low[:, first], level, arms.high[:, first]),
         plain=_share(plain[0], true, plain[1]),
-        size=(gaps.p[:, second] < NOMINAL).mean(axis=1),
+        own=_share(arms.low[:, first], level, arms.high[:, first]),
+        bca=_share(*_bca(arms, first, level)),
     )
 
 
 def _share(low: np.ndarray, true: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.asarray(((low <= true) & (true <= high)).mean(axis=1))
+
+
+def _bca(
+    found: Contrasts, places: np.ndarray, level: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    crossed = found.crossed
+    ends = np.array(
+        [
+            [
+                bootstrap_interval(
+                    found.draws[:, metric, place],
+                    float(crossed.estimate[metric, place]),
+                    float(crossed.error[metric, place]),
+                    float(crossed.freedom[metric, place]),
+                    float(crossed.skewness[metric, place]),
+                )
+                for place in places
+            ]
+            for metric in range(len(METRICS))
+        ]
+    )
+    return ends[..., 0], level, ends[..., 1]
+
+
+def sizes(world: World, studies: int, rng: np.random.Generator) -> Float64[np.ndarray, " metrics"]:
+    """Returns how often the analytic test of a difference rejects at 5 %."""
+    sample = simulate(world, studies, rng, resamples=1)
+    arms = studies * world.arms
+    first = np.arange(0, arms, world.arms)
+    rejected = np.zeros(len(METRICS))
+    for start in first:
+        pair = [start, start + 1]
+        found = crossed_contrasts(
+            sample.numerator[:, pair],
+            sample.denominator[:, pair],
+            sample.present[pair],
+            np.array([[-1.0, 1.0]]),
+        )
+        rejected += t_p_values(found)[:, 0] < NOMINAL
+    return rejected / studies
 
 
 def family_errors(
@@ -134,13 +208,8 @@ def family_errors(
 
     Every arm is compared with its study's first; none differs. Jaccard-like metric.
     """
-    both = simulate(world, studies, rng, resamples)
-    sample = replace(
-        both,
-        numerator=both.numerator[:1],
-        denominator=both.denominator[:1],
-        pooled=both.pooled[:1],
-    )
+    every = simulate(world, studies, rng, resamples)
+    sample = replace(every, numerator=every.numerator[:1], denominator=every.denominator[:1])
     draws = arm_draws(sample)
     first = np.arange(0, studies * world.arms, world.arms)
     gaps = differences(sample, draws, np.repeat(first, world.arms))

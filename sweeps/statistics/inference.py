@@ -48,12 +48,13 @@ class Comparison:
         analytic: the same with the analytic t interval.
         together: with the interval that holds for the whole family; None without p values.
         relative: difference as a fraction of the reference's estimate; None where that is 0.
-        p: two-sided, of the analytic test; None for one seed.
+        p: two-sided, of the analytic test; None below three seeds.
         p_max_t: corrected for the family by step-down max-T.
         p_holm: corrected by Holm's method.
         p_equivalent: of the two one-sided tests, by Holm's method; None without a margin.
         detectable: smallest true difference found in 80 % of such studies.
-        beats: probability that a training of the arm beats one of the reference.
+        beats: probability that a training of the arm beats one of the reference; None where the
+            metric has no direction.
         verdict: None without p values, or where the metric has no direction.
     """
 
@@ -67,7 +68,7 @@ class Comparison:
     p_holm: float | None
     p_equivalent: float | None
     detectable: float | None
-    beats: float
+    beats: float | None
     verdict: Verdict | None
 
 
@@ -90,7 +91,7 @@ class Inference:
             metrics: definitions by name.
             references: name of each arm's reference.
             analysis: the study's.
-            resamples: number of draws.
+            resamples: number of draws; with 0 there are analytic intervals alone.
             seed: of the draws.
         """
         self.scores = scores
@@ -102,7 +103,6 @@ class Inference:
             denominator=scores.denominator,
             present=scores.present,
             seeded=scores.seeded,
-            pooled=np.array([metrics[name].pooled for name in scores.metrics], dtype=bool),
             resamples=resamples,
             seed=seed,
         )
@@ -219,7 +219,7 @@ class Inference:
         if p_max_t is not None and higher is not None:
             judged = verdict(estimate, p_max_t, p_equivalent, higher, self.analysis.margin)
         return Comparison(
-            difference=Value(estimate, float(gaps.low[at]), float(gaps.high[at])),
+            difference=_value(gaps, at) or Value(estimate),
             method=gaps.method[metric][arm],
             analytic=Value(estimate, float(gaps.t_low[at]), float(gaps.t_high[at])),
             together=None if together is None else Value(estimate, *together),
@@ -229,7 +229,7 @@ class Inference:
             p_holm=p_holm,
             p_equivalent=p_equivalent,
             detectable=None if p_max_t is None else self._detectable(at),
-            beats=float(self._beats[arm]),
+            beats=None if higher is None else float(self._beats[arm]),
             verdict=judged,
         )
 
@@ -250,7 +250,10 @@ class Inference:
 def _value(found: Contrasts, at: tuple[int, int]) -> Value | None:
     if np.isnan(found.estimate[at]):
         return None
-    return Value(float(found.estimate[at]), float(found.low[at]), float(found.high[at]))
+    estimate = float(found.estimate[at])
+    if np.isnan(found.low[at]):  # a single patient has no interval
+        return Value(estimate)
+    return Value(estimate, float(found.low[at]), float(found.high[at]))
 
 
 def _number(value: float) -> float | None:

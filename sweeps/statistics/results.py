@@ -78,7 +78,8 @@ class StudyResults:
                 self.metrics,
                 [reference_name(record, arm) for arm in record.arms],
                 record.analysis,
-                record.resamples,
+                # Groups are many, small and exploratory: analytic intervals hold for them.
+                record.resamples if scope in ROWS else 0,
                 record.bootstrap_seed,
             )
         return self._inferences[scope]

@@ -230,47 +230,30 @@ def estimate_sentence(results: StudyResults, scope: Scope = "all") -> str:
     )
 
 
-_METHODS: Mapping[Method, str] = {
-    "percentile": "percentile",
-    "bca": "BCa",
-    "t": "analytic crossed-variance t",
-}
-
-
 def methods_text(results: StudyResults, scope: Scope) -> str:
-    """Returns which interval is printed for what, and the bootstrap's resamples and seed."""
+    """Returns how intervals are made, and how many of them by the analytic method instead."""
     record, found = results.record, results.inference(scope)
-    used: dict[Method, list[str]] = {}
-    for prefix, kind in (("", found.estimates), ("Δ ", found.differences)):
-        known = ~np.isnan(kind.estimate).any(axis=0)
-        if prefix:
-            known &= found.reference != np.arange(len(known))
-        for name, row in zip(found.scores.metrics, kind.method, strict=True):
-            mine = [method for method, there in zip(row, known, strict=True) if there]
-            for method in sorted(set(mine)):
-                part = (
-                    "" if len(set(mine)) == 1 else f" ({mine.count(method)} of {len(mine)} arms)"
-                )
-                used.setdefault(method, []).append(f"{prefix}{results.metrics[name].title}{part}")
-    whole = "{} throughout" if len(used) == 1 else "{} for {}"
-    parts = [
-        whole.format(_METHODS[method], ", ".join(used[method]))
-        for method in _METHODS
-        if method in used
-    ]
-    text = "; ".join(parts) or "none"
-    if {"percentile", "bca"} & used.keys():
-        text = (
-            f"crossed bootstrap, {record.resamples:,} resamples, bootstrap seed "
-            f"{record.bootstrap_seed}, deviations scaled to the crossed standard error and "
-            f"widened by Satterthwaite's t: {text}"
-        )
-    if "t" in used:
-        text += (
-            f", where fewer than {FEWEST_SEEDS} seeds, {FEWEST_PATIENTS} patients or "
-            f"{FEWEST_FREEDOM:g} degrees of freedom leave the bootstrap without tails"
-        )
-    return text
+    used: list[Method] = []
+    for kind, own in ((found.estimates, True), (found.differences, False)):
+        known = ~np.isnan(kind.estimate)
+        if not own:
+            known &= found.reference != np.arange(known.shape[1])
+        used += [kind.method[metric][arm] for metric, arm in zip(*np.nonzero(known), strict=True)]
+    analytic = "analytic crossed-variance t"
+    where = (
+        f"fewer than {FEWEST_SEEDS} seeds, {FEWEST_PATIENTS} patients or {FEWEST_FREEDOM:g} "
+        "degrees of freedom leave the bootstrap without tails"
+    )
+    few = used.count("t")
+    if few == len(used):
+        return f"{analytic}, since {where}"
+    text = (
+        f"crossed bootstrap, {record.resamples:,} resamples, bootstrap seed "
+        f"{record.bootstrap_seed}, percentile, deviations scaled to the crossed standard error "
+        "and widened by Satterthwaite's t"
+    )
+    share = f"{analytic} for {few} of {len(used)} estimates and differences, where {where}"
+    return f"{text}; {share}" if few else text
 
 
 def holes_sentence(results: StudyResults, arms: Iterable[Arm]) -> str:

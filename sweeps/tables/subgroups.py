@@ -87,7 +87,7 @@ def _table(
             count_column("visits", "Visits"),
             count_column("patients", "Patients"),
             *(metric_column(results, name) for name in metrics),
-            difference_column(results, "jaccard"),
+            difference_column(results, results.record.analysis.primary),
         ),
         rows=tuple(
             _row(results, group, arm, metrics) for group in shown for arm in results.record.arms
@@ -99,7 +99,7 @@ def _table(
 def _row(results: StudyResults, group: Subgroup, arm: Arm, metrics: list[str]) -> Row:
     scores = results.scores[group.scope]
     values: list[Cell] = [results.estimate(name, arm.name, group.scope) for name in metrics]
-    gap: Value | None = results.difference("jaccard", arm.name, group.scope)
+    gap: Value | None = results.difference(results.record.analysis.primary, arm.name, group.scope)
     title = arm_title(results, arm, results.arm(results.record.reference))
     counts = (scores.visits, len(scores.patients))
     return Row((group.label, title, *counts, *values, gap), block=group.scope)

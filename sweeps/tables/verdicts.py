@@ -86,7 +86,7 @@ def _p(key: str, title: str) -> Column:
 
 def _row(results: StudyResults, arm: Arm, found: Comparison) -> Row:
     reference = results.reference(arm.name)
-    judged = "one seed: conditional on this trained model" if found.p is None else "no direction"
+    judged = "none: fewer than three seeds" if found.p is None else "no direction"
     if found.verdict is not None:
         judged = found.verdict.text
     relative = None if found.relative is None else Value(100 * found.relative)
@@ -128,11 +128,12 @@ def _caption(results: StudyResults, arms: list[Arm], margin: float | None) -> st
         f"({better[metric.higher_is_better]}). A family is the arms with the same reference. "
         f"Helps or hurts: p below {ALPHA:g} after correction for the family by step-down max-T "
         "on the bootstrap's draws; Holm's correction beside it. p: analytic crossed-variance t "
-        "(patients and seeds crossed, Satterthwaite's degrees of freedom); with one seed of an "
-        "arm there is none, and its interval is conditional on this trained model. "
+        "(patients and seeds crossed, Satterthwaite's degrees of freedom); with fewer than three "
+        "seeds of an arm there is none, and with one its interval is conditional on that trained "
+        "model. "
         f"{equivalence} Undecided: neither; that is no evidence that the part is useless. "
         "Whole family: intervals that hold together. Detectable: the true difference that this "
-        f"number of seeds and patients finds with {POWER:.0%} power, not corrected. P(arm "
+        f"number of seeds and patients finds with about {POWER:.0%} power, not corrected. P(arm "
         "better): that one training of the arm beats one of the reference on patients drawn "
         f"anew. {estimate_sentence(results)} {cohort_sentence(results)}"
         f"{holes_sentence(results, results.record.arms)}"

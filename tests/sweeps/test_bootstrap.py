@@ -6,7 +6,14 @@ import scipy.stats
 
 from sweeps.statistics import bootstrap
 from sweeps.statistics.bootstrap import crossed_draws, patient_weights
-from sweeps.statistics.comparisons import Sample, arm_draws, beats, differences, estimates
+from sweeps.statistics.comparisons import (
+    Sample,
+    arm_draws,
+    beats,
+    contrasts,
+    differences,
+    estimates,
+)
 
 
 def sample(numerator, denominator, present, resamples=200, seed=0, seeded=None) -> Sample:
@@ -15,7 +22,6 @@ def sample(numerator, denominator, present, resamples=200, seed=0, seeded=None) 
         denominator=denominator,
         present=present,
         seeded=np.ones(len(present), bool) if seeded is None else np.array(seeded),
-        pooled=np.array([False, True])[: len(numerator)],
         resamples=resamples,
         seed=seed,
     )
@@ -116,6 +122,33 @@ def test_an_arm_with_the_reference_arms_trials_differs_by_nothing():
     assert (gaps.p[:, 2] == 1).all()
 
 
+def test_arms_with_the_same_trials_count_as_one_in_every_combination():
+    numerator, denominator, present = table(np.random.default_rng(10), arms=4, patients=120)
+    numerator[:, 3], denominator[:, 3] = numerator[:, 2], denominator[:, 2]
+    own = sample(numerator, denominator, present)
+    found = contrasts(own, arm_draws(own), np.array([[-0.5, -0.5, 0.5, 0.5], [-0.5, -0.5, 1, 0]]))
+    np.testing.assert_array_equal(found.low[:, 0], found.low[:, 1])
+    np.testing.assert_array_equal(found.crossed.error[:, 0], found.crossed.error[:, 1])
+
+
+def test_arms_without_trials_do_not_pass_for_the_same():
+    numerator, denominator, present = table(np.random.default_rng(11), patients=120)
+    present[1:] = False
+    numerator[:, 1:] = denominator[:, 1:] = 0
+    own = sample(numerator, denominator, present)
+    gaps = differences(own, arm_draws(own), np.array([0, 0, 1]))
+    assert np.isnan(gaps.estimate[:, 1:]).all()
+    assert np.isnan(gaps.p[:, 1:]).all()
+
+
+def test_one_patient_has_an_estimate_and_neither_interval_nor_p_value():
+    numerator, denominator, present = table(np.random.default_rng(12), patients=1)
+    arms, gaps = both(sample(numerator, denominator + 1, present))
+    assert np.isfinite(arms.estimate).all()
+    for ends in (arms.low, arms.high, gaps.low, gaps.p):
+        assert np.isnan(ends[:, 1:]).all()
+
+
 def test_an_arms_interval_does_not_depend_on_arms_after_it():
     numerator, denominator, present = table(np.random.default_rng(5), patients=120)
     _, three = both(sample(numerator, denominator, present))
@@ -138,9 +171,11 @@ def test_an_arm_without_trials_is_nan_and_no_pairs_at_all_is_zero():
     assert np.isnan(arms.low).all()
 
 
-def test_one_training_of_an_arm_that_depends_on_its_seed_has_no_p_value():
+@pytest.mark.parametrize("trainings", [1, 2])
+def test_few_trainings_of_an_arm_that_depends_on_its_seed_have_no_p_value(trainings):
     numerator, denominator, present = table(np.random.default_rng(7), patients=120)
-    present[1] = present[2] = [True, False, False]
+    present[1] = np.arange(3) < trainings
+    present[2] = [True, False, False]
     _, gaps = both(sample(numerator, denominator, present, seeded=[True, True, False]))
     assert np.isnan(gaps.p[:, 1]).all()  # its other trainings are not known
     assert not np.isnan(gaps.p[:, 2]).any()  # it has no others
