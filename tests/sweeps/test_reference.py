@@ -19,8 +19,11 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 MADE = ("tables", "figures", "report.html", "cases.html")
 ALONE = """
 import sys
-for name in ("torch", "ray"):
-    sys.modules[name] = None  # importing it raises ImportError
+class Wall:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "ray"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Wall())
 from pathlib import Path
 from sweeps.regenerate import regenerate
 regenerate(Path(sys.argv[1]))
