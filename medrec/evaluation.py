@@ -10,10 +10,10 @@ are the patient's sums.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int32
+from jaxtyping import Bool, Float64, Int32, Int64
 
 from medrec import plugins
-from medrec.metrics._base import Metric
+from medrec.metrics._base import Metric, Terms
 from medrec.predictions import Predictions
 
 
@@ -35,16 +35,30 @@ def patient_terms(
     metric: Metric, predictions: Predictions, interacts: Bool[np.ndarray, "drugs drugs"]
 ) -> PatientTerms:
     """Returns the metric's numerator and denominator for each patient, patients in order."""
-    numerators, denominators = metric.terms(predictions, interacts)
     patients, row = np.unique(predictions.patient, return_inverse=True)
+    terms = metric.terms(predictions, interacts)
+    return PatientTerms(patients, *summed_by_patient(metric, terms, row, len(patients)))
+
+
+def summed_by_patient(
+    metric: Metric, terms: Terms, row: Int64[np.ndarray, " visits"], patients: int
+) -> tuple[Float64[np.ndarray, " patients"], Float64[np.ndarray, " patients"]]:
+    """Returns each patient's numerator and denominator from those of the visits.
+
+    Args:
+        metric: whose terms they are.
+        terms: numerators and denominators of some visits.
+        row: position of each visit's patient.
+        patients: how many there are.
+    """
     # Of no visits at all, bincount returns integers.
-    numerator = np.bincount(row, numerators, minlength=len(patients)).astype(np.float64)
-    denominator = np.bincount(row, denominators, minlength=len(patients)).astype(np.float64)
+    numerator = np.bincount(row, terms[0], minlength=patients).astype(np.float64)
+    denominator = np.bincount(row, terms[1], minlength=patients).astype(np.float64)
     if not metric.pooled:
         defined = denominator > 0
         numerator = np.where(defined, numerator / np.where(defined, denominator, 1.0), 0.0)
         denominator = defined.astype(np.float64)
-    return PatientTerms(patients, numerator, denominator)
+    return numerator, denominator
 
 
 def ratio(numerator: float, denominator: float) -> float:

@@ -12,8 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
-from medrec.evaluation import metrics, patient_terms
-from medrec.metrics._base import Metric, Terms
+from medrec.evaluation import metrics, summed_by_patient
 from medrec.predictions import Predictions
 from sweeps.errors import DamagedTrialError, StoreError
 from sweeps.record import Arm, DdiGraph, StudyRecord
@@ -170,7 +169,7 @@ def _read_terms(
     parts: dict[Scope, dict[str, _Terms]] = {scope: {} for scope in scopes}
     layout: Predictions | None = None
     inside: dict[Scope, np.ndarray] = {}
-    visits: dict[Scope, Predictions] = {}
+    patients: dict[Scope, tuple[np.ndarray, np.ndarray]] = {}
     for key in keys:
         try:
             predictions = store.load(key).predictions
@@ -182,20 +181,25 @@ def _read_terms(
         if layout is None:
             layout = predictions
             inside = {scope: rows(layout) for scope, rows in scopes.items()}
-            visits = {scope: layout.select(rows) for scope, rows in inside.items()}
+            patients = {
+                scope: np.unique(layout.patient[rows], return_inverse=True)
+                for scope, rows in inside.items()
+            }
         found = [known[name] for name in metric_names()]
         terms = [metric.terms(predictions, interacts) for metric in found]
-        for scope in scopes:
-            rows, pairs = inside[scope], interacts
+        for scope, rows in inside.items():
             if scope in drugs:
-                of, chosen = found, predictions.select(rows)
-                chosen, pairs = _of_drugs(chosen, interacts, drugs[scope])
-            else:  # the visits are the same for every trial, and these metrics ask no more
-                of = [_fixed(m, own, rows) for m, own in zip(found, terms, strict=True)]
-                chosen = visits[scope]
-            by_patient = [patient_terms(metric, chosen, pairs) for metric in of]
-            numerators = np.stack([each.numerator for each in by_patient])
-            parts[scope][key] = numerators, np.stack([each.denominator for each in by_patient])
+                chosen, pairs = _of_drugs(predictions.select(rows), interacts, drugs[scope])
+                own = [metric.terms(chosen, pairs) for metric in found]
+            else:  # the visits' terms serve every scope
+                own = [(above[rows], below[rows]) for above, below in terms]
+            whose, row = patients[scope]
+            sums = [
+                summed_by_patient(metric, term, row, len(whose))
+                for metric, term in zip(found, own, strict=True)
+            ]
+            above, below = zip(*sums, strict=True)
+            parts[scope][key] = np.stack(above), np.stack(below)
     nobody = np.zeros(0, np.int32)
     return parts, {
         scope: nobody if layout is None else layout.patient[inside[scope]] for scope in scopes
@@ -213,12 +217,6 @@ def _of_drugs(
         scores=predictions.scores[:, drugs],
     )
     return part, interacts[np.ix_(drugs, drugs)]
-
-
-def _fixed(metric: Metric, terms: Terms, inside: np.ndarray) -> Metric:
-    """Returns the metric with its visit terms worked out: the same ones serve every scope."""
-    chosen = terms[0][inside], terms[1][inside]
-    return replace(metric, terms=lambda *_: chosen)
 
 
 def _check_layout(key: str, own: Predictions, first: Predictions | None, drugs: int) -> None:
