@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from medrec.predictions import Predictions
 
 BINS = 10
+_HALF = 2.0**-11  # largest rounding of a number below 1 that is stored in half precision
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Reliability:
         cells: how many cells lie in each bin; the last bin includes a score of 1.
         prescribed: how many of them were prescribed.
         total: sum of their scores.
-        cut: whether the choice is exactly the scores that reach the threshold. Where it is not,
+        cut: whether the choice is the scores that reach the threshold. Where it is not,
             the scores rank drugs and are not used as probabilities.
     """
 
@@ -41,7 +42,9 @@ def reliability(predictions: Predictions, threshold: float) -> Reliability:
         threshold: the protocol's, from which on a drug is recommended.
     """
     scores, truth = predictions.scores.ravel(), predictions.truth.ravel()
-    cut = np.array_equal(predictions.chosen.ravel(), scores >= np.float32(threshold))
+    differs = predictions.chosen.ravel() != (scores >= np.float32(threshold))
+    # A copy in half precision may round a score to the other side of the threshold.
+    cut = not (differs & (np.abs(scores - np.float32(threshold)) > _HALF)).any()
     known = np.isfinite(scores)
     if not known.all():
         scores, truth = scores[known], truth[known]

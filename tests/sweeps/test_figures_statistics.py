@@ -198,3 +198,19 @@ def test_an_arm_without_trials_is_unknown_and_the_same_seed_gives_the_same_band(
     assert np.isnan(one.share[1]).all()
     empty = profiles(numerator[..., :0], denominator[..., :0], present, above, 3)
     assert np.isnan(empty.share).all()
+
+
+def test_scores_of_a_copy_in_half_precision_are_still_probabilities():
+    rng = np.random.default_rng(0)
+    scores = rng.random((400, 20)).astype(np.float32)
+    scores[0] = 0.49999
+    chosen = scores >= 0.5
+    halved = scores.astype(np.float16).astype(np.float32)
+    assert ((halved >= 0.5) != chosen).any()
+    visits = np.arange(400)
+    given = Predictions(
+        visits.astype(np.int32), np.zeros(400, np.int16), scores < 0.3, chosen, halved
+    )
+    assert reliability(given, 0.5).cut
+    chosen[1] = ~chosen[1]
+    assert not reliability(given, 0.5).cut
