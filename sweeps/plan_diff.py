@@ -235,9 +235,9 @@ def told(diff: PlanDiff) -> list[str]:
 def _cost(diff: PlanDiff) -> str:
     if not diff.seconds:
         return "cost not known before arms took a first step (medsweep plan --check)"
-    text = f"about {duration(diff.seconds)} one trial after another"
+    text = f"about {duration(diff.seconds)}, one trial after another"
     if any(arm.source == "rehearsed" and arm.to_run for arm in diff.arms):
-        text += ", where none is stored by its training steps on this CPU alone"
+        text += "; arms without a stored trial by their training steps on this CPU alone"
     return text + (f"; not known: {', '.join(diff.unknown)}" if diff.unknown else "")
 
 

@@ -190,7 +190,7 @@ def test_stored_trials_say_what_the_others_cost_and_rehearsals_where_there_are_n
     # Three trials of the arm, and eight of a search that starts from the settings of seed 0.
     assert diff.seconds == 3 * 100 + 8 * 100
     assert diff.unknown == ("most_popular",)
-    assert "about 18 min one trial after another, where none is stored by" in told(diff)[1]
+    assert "about 18 min, one trial after another; arms without a stored trial by" in told(diff)[1]
     assert told(diff)[1].endswith("not known: most_popular")
     save(store, made.trials[keys["0"]], wall=20.0, training=15.0, resumed=10.0)
     save(store, made.trials[keys["1"]], wall=40.0, training=35.0, resumed=0.0)
