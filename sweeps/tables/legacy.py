@@ -1,5 +1,7 @@
 """Legacy: the field's "mean ± std of ten rounds of 80 %" of one trained model, by its name."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from sweeps.evaluate import metric_names
@@ -7,7 +9,16 @@ from sweeps.record import Arm
 from sweeps.statistics.inference import Value
 from sweeps.statistics.legacy import LEGACY
 from sweeps.statistics.results import StudyResults
-from sweeps.tables._base import Cell, Column, Row, Table, TableData, cohort_sentence, text_column
+from sweeps.tables._base import (
+    Cell,
+    Column,
+    Row,
+    Table,
+    TableData,
+    cohort_sentence,
+    metric_column,
+    text_column,
+)
 
 
 def build(results: StudyResults) -> list[TableData] | None:
@@ -23,16 +34,7 @@ def build(results: StudyResults) -> list[TableData] | None:
     ]
     for name in metric_names():
         metric = results.metrics[name]
-        columns.append(
-            Column(
-                name,
-                metric.title,
-                metric.unit,
-                metric.decimals,
-                metric.higher_is_better,
-                numeric=True,
-            )
-        )
+        columns.append(replace(metric_column(results, name), interval=False))
         columns.append(Column(f"std_{name}", "± std", metric.unit, metric.decimals, numeric=True))
     return [
         TableData(

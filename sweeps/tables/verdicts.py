@@ -1,5 +1,7 @@
 """Verdicts: every arm against its reference in the primary metric, corrected for its family."""
 
+from dataclasses import replace
+
 from sweeps.record import Arm
 from sweeps.statistics.inference import Comparison, Value
 from sweeps.statistics.results import StudyResults
@@ -12,6 +14,7 @@ from sweeps.tables._base import (
     TableData,
     arm_marks,
     cohort_sentence,
+    difference_column,
     estimate_sentence,
     holes_sentence,
     seeds_text,
@@ -45,16 +48,7 @@ def build(results: StudyResults) -> list[TableData] | None:
 
 def _columns(results: StudyResults) -> tuple[Column, ...]:
     metric = results.metrics[results.record.analysis.primary]
-    gap = Column(
-        f"difference_{results.record.analysis.primary}",
-        f"Δ {metric.title}",
-        f"{metric.unit}, arm minus reference",
-        metric.decimals,
-        metric.higher_is_better,
-        numeric=True,
-        interval=True,
-        signed=True,
-    )
+    gap = difference_column(results, results.record.analysis.primary)
     equivalent = (
         () if results.record.analysis.margin is None else (_p("p_equivalent", "p equiv."),)
     )
@@ -64,8 +58,8 @@ def _columns(results: StudyResults) -> tuple[Column, ...]:
         text_column("seeds", "Seeds"),
         text_column("verdict", "Verdict"),
         gap,
-        _like(gap, "analytic", "Δ, analytic t"),
-        _like(gap, "together", "Δ, whole family"),
+        replace(gap, key="analytic", title="Δ, analytic t"),
+        replace(gap, key="together", title="Δ, whole family"),
         Column("relative", "Relative", "% of the reference", 1, numeric=True, signed=True),
         _p("p", "p"),
         _p("p_max_t", "p max-T"),
@@ -74,10 +68,6 @@ def _columns(results: StudyResults) -> tuple[Column, ...]:
         Column("detectable", "Detectable", metric.unit, metric.decimals, numeric=True),
         Column("beats", "P(arm better)", "probability", 2, numeric=True),
     )
-
-
-def _like(gap: Column, key: str, title: str) -> Column:
-    return Column(key, title, gap.unit, gap.decimals, numeric=True, interval=True, signed=True)
 
 
 def _p(key: str, title: str) -> Column:
