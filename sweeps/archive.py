@@ -101,7 +101,7 @@ def _named(store: ResultsStore, record: StudyRecord) -> set[str]:
     suggested = {
         str(entry.get("key"))
         for search in record.searches
-        for entry in store.read_all(f"searches/{search.name}").values()
+        for entry in store.search_records(search.name)
     }
     return arms | suggested
 

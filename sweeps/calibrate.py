@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,20 +171,29 @@ def to_csv(lines: list[Line]) -> str:
 
 
 def _table(lines: list[Line]) -> Table:
-    """Returns a row a promise and number of seeds and patients; how trainings differ across."""
-    trainings = list(dict.fromkeys(line.training for line in lines))
-    table = Table("promise", "seeds", "patients", *trainings, "band")
-    rows: dict[tuple[str, int, int], dict[str, Line]] = {}
+    """Returns a row a promise: lowest and highest share over patients and trainings, by seeds."""
+    columns = sorted({line.seeds for line in lines})
+    table = Table("", *(f"{seeds} seed{'s' if seeds > 1 else ''}" for seeds in columns), "band")
+    rows: dict[str, list[Line]] = {}
     for line in lines:
-        rows.setdefault((line.promise, line.seeds, line.patients), {})[line.training] = line
-    for (promise, seeds, patients), cells in sorted(rows.items()):
-        shown = [
-            f"{'' if cells[name].holds else '[red]'}{cells[name].share:.1%}" for name in trainings
-        ]
-        any_one = cells[trainings[0]]
-        band = "" if any_one.low is None else f"{any_one.low:.0%} to {any_one.high:.0%}"
-        table.add_row(promise, str(seeds), str(patients), *shown, band)
+        rows.setdefault(line.promise, []).append(line)
+    for promised in (True, False):
+        for promise, cells in rows.items():
+            band = cells[0].low, cells[0].high
+            if (band[0] is not None) != promised:
+                continue
+            shown = [_range([line for line in cells if line.seeds == seeds]) for seeds in columns]
+            told = f"{band[0]:.0%} to {band[1]:.0%}" if promised else "none"
+            table.add_row(promise, *shown, told)
+        table.add_section()
     return table
+
+
+def _range(lines: list[Line]) -> str:
+    if not lines:
+        return ""
+    shares = [line.share for line in lines]
+    return f"{min(shares):.1%} to {max(shares):.1%}"
 
 
 @click.command("calibrate")
@@ -222,23 +232,46 @@ def command(
     if training is not None:
         _train(training, seed, console)
         return
+    if out is not None:
+        _check_writable(out)
     lines = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Simulating", total=_count())
         for line in calibrate(studies, resamples, seed):
             lines.append(line)
             progress.advance(task)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=110)
+    console.print("Shares of simulated studies, lowest to highest over patients and trainings:")
     console.print(_table(lines))
     if out is not None:
         out.write_text(to_csv(lines))
     broken = [line for line in lines if not line.holds]
     promised = sum(line.low is not None for line in lines)
     console.print(f"{promised - len(broken)} of {promised} promises kept.")
-    if broken:
-        raise SweepError(
-            f"{len(broken)} lines leave their band (red above). With few --studies chance alone "
-            "does that: one line in twenty strays by two standard errors."
+    for line in broken:
+        console.print(
+            f"  {line.share:.1%} for {line.low:.0%} to {line.high:.0%}: {line.promise}, "
+            f"{line.seeds} seeds, {line.patients} patients, trainings {line.training}"
         )
+    if broken:
+        chance = 2 * (0.05 * 0.95 / studies) ** 0.5
+        raise SweepError(
+            f"{len(broken)} of {promised} shares leave their band. {studies} studies tell a share "
+            f"near 5 or 95 % to ±{chance:.1%}, so that chance alone moves some that are near an "
+            "end; take more --studies to tell."
+        )
+
+
+_HEADER = ("seeds", "patients", "training", "promise", "share", "low", "high", "studies")
+
+
+def _check_writable(out: Path) -> None:
+    """Refuses a place that cannot be written, before minutes are spent, or another's file."""
+    if out.exists() and not out.read_bytes().startswith(",".join(_HEADER).encode()):
+        raise SweepError(f"{out} is there and is no calibration. Choose another --out.")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise SweepError(f"Cannot write into {out.parent}: no such folder, or no permission.")
 
 
 def _count() -> int:

@@ -86,7 +86,7 @@ def best_of_search(store: ResultsStore, record: StudyRecord, name: str) -> Choic
             f"It has {list(plans)}."
         )
     plan = plans[name]
-    entries = list(store.read_all(f"searches/{name}").values())
+    entries = store.search_records(name)
     best = best_records(plan, entries, metrics())
     if not best:
         raise StoreError(

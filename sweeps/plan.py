@@ -8,7 +8,9 @@ settings of a re-tuned arm are what its search will find; `sweeps.retuned` adds 
 from dataclasses import dataclass
 from pathlib import Path
 
+from medrec import plugins
 from medrec.cohort import Cohort, Kind
+from medrec.metrics._base import Metric
 from medrec.spec import Resources, TrialSpec
 from sweeps.cohort_facts import cohort_facts
 from sweeps.cohorts import StudyData
@@ -48,7 +50,7 @@ def make_plan(study: Study, data: StudyData) -> Plan:
     """
     for index, table in enumerate(study.tables):
         check_known("sweeps.tables", table, f"tables.{index}")
-    check_known("medrec.metrics", study.analysis.primary, "analysis.primary")
+    _check_primary(study.analysis.primary)
     entries = [
         _entry(study, data, request, f"arms.{index}") for index, request in enumerate(study.arms)
     ]
@@ -99,7 +101,22 @@ def make_plan(study: Study, data: StudyData) -> Plan:
 def _entry(study: Study, data: StudyData, request: ArmRequest, where: str) -> Entry:
     if request.grid:
         return Entry(grid_arms(study, data, request, where))
+    if request.parts and not request.designs:
+        raise StudyError(
+            f"field {where}.parts: no design uses {list(request.parts)}. Give `designs`, for "
+            "example [{kind: leave_one_out, parts: all}]."
+        )
     return designed_arms(study, data, request, where)
+
+
+def _check_primary(name: str) -> None:
+    check_known("medrec.metrics", name, "analysis.primary")
+    metric: Metric = plugins.load("medrec.metrics", name, "METRIC")
+    if metric.higher_is_better is None:
+        raise StudyError(
+            f"field analysis.primary: neither more nor fewer {name} is better by itself, so there "
+            "could be no verdict. Take another metric."
+        )
 
 
 def _check_distinct(what: str, names: list[str]) -> None:

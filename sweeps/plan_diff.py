@@ -154,7 +154,7 @@ def _search(
     search: SearchPlan, store: ResultsStore, rehearsed: Mapping[str, float]
 ) -> tuple[str, int, float | None]:
     """Returns name, trials left, and the seconds of a trial with the settings it starts from."""
-    records = store.read_all(f"searches/{search.name}").values()
+    records = store.search_records(search.name)
     ended = sum(record.get("state") != "running" for record in records)
     made = _summary(store, search.base.key)
     seconds = trial_seconds(made) if made else rehearsed.get(search.base.key)

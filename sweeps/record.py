@@ -61,6 +61,7 @@ class Analysis(Frozen):
     margin: float | None = Field(
         default=None,
         gt=0,
+        lt=1,
         description="difference in the primary metric up to which two arms count as equivalent; "
         "without one no arm is called equivalent",
     )

@@ -17,7 +17,7 @@ from sweeps.figures._embeddings import draw as draw_embeddings
 from sweeps.report import render
 from sweeps.statistics.results import StudyResults, gather
 from sweeps.store import ResultsStore
-from sweeps.tables._base import Table, TableData
+from sweeps.tables._base import Table, TableData, holes_sentence
 from sweeps.tables._render import FORMATS
 
 ALL_FORMATS = (*FORMATS, "html")
@@ -35,7 +35,8 @@ def regenerate(
         root: a results directory.
         formats: of md, csv, tex, html.
         embeddings: how to picture vectors of codes in the report; none if None.
-        warn: told of each damaged trial, which counts as missing.
+        warn: told of damaged trials, which count as missing, of missing ones, and of tables that
+            an earlier run left.
 
     Returns:
         The files written, in order.
@@ -48,7 +49,7 @@ def regenerate(
     _check(formats)
     store = ResultsStore(root)
     results = gather(store, store.study().tables or plugins.names("sweeps.tables"))
-    for why in results.damaged.values():
+    for why in (*results.damaged.values(), *_holes(results), *_outdated(store, results)):
         warn(why)
     # First, since it alone can be refused: then nothing has been written yet.
     further = [_draw_embeddings(store, results, embeddings)] if embeddings else []
@@ -70,6 +71,30 @@ def regenerate(
         report = render(results, tables, drawings, why_not)
         written.append(store.write_text("report.html", report))
     return written
+
+
+def _holes(results: StudyResults) -> list[str]:
+    text = holes_sentence(results, results.record.arms).strip()
+    return [text] if text else []
+
+
+def _outdated(store: ResultsStore, results: StudyResults) -> list[str]:
+    """Returns a sentence that names tables of an earlier run; empty if there is none."""
+    if not results.record.tables:
+        return []
+    known = plugins.names("sweeps.tables")
+    apart = set(known) - set(results.record.tables)
+    stems = {path.stem for path in (store.root / "tables").glob("*.*")}
+    old = sorted(stem for stem in stems if _plugin(stem, known) in apart)
+    if not old:
+        return []
+    return [f"Of an earlier run, not asked for now and left as they are: tables/{', '.join(old)}."]
+
+
+def _plugin(stem: str, known: Sequence[str]) -> str:
+    """Returns the plug-in that makes the table of this file name; empty if none does."""
+    fits = [name for name in known if stem == name or stem.startswith(f"{name}_")]
+    return max(fits, key=len, default="")
 
 
 def _draw_embeddings(

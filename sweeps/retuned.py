@@ -48,7 +48,7 @@ def follow_ups(plan: Plan) -> int:
 
 def _best(search: SearchPlan, store: ResultsStore) -> TrialSpec | None:
     """Returns the best trial of a search that has ended; None if it goes on or has none."""
-    records = list(store.read_all(f"searches/{search.name}").values())
+    records = store.search_records(search.name)
     ended = sum(record.get("state") not in (None, "running") for record in records)
     if ended < search.trials:
         return None

@@ -255,8 +255,8 @@ class Search:
         )
 
     def _rebuild(self) -> None:
-        for stem, record in self.store.read_all(self.folder).items():
-            self.records[int(stem)] = record
+        for record in self.store.search_records(self.plan.name):
+            self.records[record["number"]] = record
         for number, record in sorted(self.records.items()):
             self._check_same_search(record)
             stored = self.store.has(record["key"])

@@ -79,7 +79,7 @@ def study_status(root: Path) -> StudyStatus:
         )
     searches = []
     for search in record.searches:
-        records = store.read_all(f"searches/{search.name}").values()
+        records = store.search_records(search.name)
         states = Counter(str(r.get("state")) for r in records)
         searches.append(SearchStatus(search.name, search.trials, dict(sorted(states.items()))))
     wanted = {key for arm in record.arms for key in arm.trials.values()}

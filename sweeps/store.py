@@ -140,7 +140,7 @@ class ResultsStore:
         Raises:
             StoreError: the files cannot be written (disk full, no permission).
         """
-        head = json.dumps({"schema": SCHEMA, **summary}, indent=2, sort_keys=True)
+        head = json.dumps({"schema": SCHEMA, "key": key, **summary}, indent=2, sort_keys=True)
         files = {
             "trial.json": head.encode(),
             "history.parquet": _parquet(pa.Table.from_pylist(history)),
@@ -190,6 +190,7 @@ class ResultsStore:
         """Raises `DamagedTrialError` unless every file of the trial matches its manifest."""
         for name in self._manifest(key):
             self._read(key, name)
+        self.summary(key)
 
     def load(self, key: str) -> StoredTrial:
         """Returns a stored trial, its checksums verified.
@@ -197,19 +198,24 @@ class ResultsStore:
         Raises:
             DamagedTrialError: a file is missing or differs from its manifest.
         """
-        summary = json.loads(self._read(key, "trial.json"))
-        history = pq.read_table(io.BytesIO(self._read(key, "history.parquet"))).to_pydict()
-        table = pq.read_table(io.BytesIO(self._read(key, "predictions.parquet")))
-        return StoredTrial(key, summary, history, _from_table(table))
+        table = _table(self._read(key, "predictions.parquet"))
+        return StoredTrial(key, self.summary(key), self.history(key), _from_table(table))
 
     def summary(self, key: str) -> dict[str, Any]:
-        """Returns `trial.json` of a stored trial, its checksum verified."""
-        return dict(json.loads(self._read(key, "trial.json")))
+        """Returns `trial.json` of a stored trial, its checksum verified.
+
+        Raises:
+            DamagedTrialError: it is missing, changed, or of another trial.
+        """
+        summary = dict(json.loads(self._read(key, "trial.json")))
+        if summary.get("key", key) != key:  # trials of older versions do not say
+            path = self.root / "trials" / key
+            raise DamagedTrialError(_damaged(path, f"it holds the trial {summary['key']}"))
+        return summary
 
     def history(self, key: str) -> dict[str, list[float]]:
         """Returns the columns of `history.parquet`, checksum verified."""
-        table = pq.read_table(io.BytesIO(self._read(key, "history.parquet")))
-        return dict(table.to_pydict())
+        return dict(_table(self._read(key, "history.parquet")).to_pydict())
 
     def weights(self, key: str) -> bytes:
         """Returns `model.safetensors` of a stored trial, its checksum verified.
@@ -316,10 +322,21 @@ class ResultsStore:
         found = {}
         for path in sorted((self.root / folder).glob("[!.]*.json")):
             try:
-                found[path.stem] = json.loads(path.read_text())
+                content = json.loads(path.read_text())
             except (OSError, ValueError):
                 continue
+            if isinstance(content, dict):
+                found[path.stem] = content
         return found
+
+    def search_records(self, search: str) -> list[dict[str, Any]]:
+        """Returns what became of each suggestion of a search, by number; what is none is left out.
+
+        A suggestion whose note is lost is made again when the study is run.
+        """
+        found = self.read_all(f"searches/{search}").values()
+        whole = [note for note in found if _is_search_record(note)]
+        return sorted(whole, key=lambda note: int(note["number"]))
 
     def write_text(self, name: str, text: str) -> Path:
         """Writes a small file whole: aside, then renamed over."""
@@ -375,6 +392,19 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _is_search_record(note: dict[str, Any]) -> bool:
+    kinds = {"number": int, "key": str, "params": dict, "state": str}
+    values = note.get("values")
+    return all(isinstance(note.get(name), kind) for name, kind in kinds.items()) and (
+        values is None or isinstance(values, list)
+    )
+
+
+def _table(data: bytes) -> pa.Table:
+    # One thread: the files are small, and a pool may outlive a process that ends early.
+    return pq.read_table(io.BytesIO(data), use_threads=False)
 
 
 def _parquet(table: pa.Table) -> bytes:

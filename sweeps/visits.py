@@ -101,7 +101,7 @@ def from_parquet(data: bytes, place: str) -> VisitFacts:
         StoreError: the file is damaged, or another one.
     """
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(io.BytesIO(data), use_threads=False)
         return VisitFacts(
             patient=table["patient"].to_numpy().astype(np.int32),
             visit=table["visit"].to_numpy().astype(np.int16),

@@ -107,8 +107,8 @@ def style(index: int) -> dict[str, Any]:
     }
 
 
-def shorten(text: str, limit: int = 34) -> str:
-    """Returns the text, without its middle where it is longer than `limit` characters.
+def shorten(text: str, limit: int = 38) -> str:
+    """Returns the text, abbreviated and then without its middle where it is too long.
 
     Arms of one study often begin alike, and a setting stands at the end.
 
@@ -116,6 +116,8 @@ def shorten(text: str, limit: int = 34) -> str:
         >>> shorten("a model with a name", 10)
         'a mod…name'
     """
+    if len(text) > limit:
+        text = text.replace("without ", "w/o ")
     if len(text) <= limit:
         return text
     tail = (limit - 1) // 2

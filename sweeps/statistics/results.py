@@ -145,7 +145,7 @@ def gather(store: ResultsStore, tables: Collection[str] = ALL_SCOPES) -> StudyRe
     scores = evaluate_scopes(store, record, rows, rows, drugs, count, spoilt)
     used = {key for arm in record.arms for key in arm.trials.values()}
     keys = [key for key in sorted(used) if store.has(key) and key not in damaged]
-    searches = {plan.name: _search(store, plan.name) for plan in record.searches}
+    searches = {plan.name: store.search_records(plan.name) for plan in record.searches}
     tried = {str(note["key"]) for notes in searches.values() for note in notes}
     return StudyResults(
         record=record,
@@ -178,8 +178,3 @@ def _searched(store: ResultsStore, keys: Iterable[str]) -> dict[str, dict[str, A
         except DamagedTrialError:
             continue
     return found
-
-
-def _search(store: ResultsStore, name: str) -> list[dict[str, Any]]:
-    found = store.read_all(f"searches/{name}").values()
-    return sorted(found, key=lambda record: int(record["number"]))

@@ -60,7 +60,7 @@ def _columns(results: StudyResults) -> tuple[Column, ...]:
         gap,
         replace(gap, key="analytic", title="Δ, analytic t"),
         replace(gap, key="together", title="Δ, whole family"),
-        Column("relative", "Relative", "% of the reference", 1, numeric=True, signed=True),
+        Column("relative", "Relative, %", "% of the reference", 1, numeric=True, signed=True),
         _p("p", "p"),
         _p("p_max_t", "p max-T"),
         _p("p_holm", "p Holm"),

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from sweeps.calibrate import Line, calibrate, command
+from sweeps.errors import SweepError
 from sweeps.same_arms import same_arms, split
 from sweeps.statistics.calibration import (
     EFFECT,
@@ -95,11 +96,21 @@ def test_the_command_prints_every_line_and_says_what_leaves_its_band(tmp_path, m
     ]
     monkeypatch.setattr("sweeps.calibrate.calibrate", lambda *_: iter(lines))
     done = CliRunner().invoke(command, ["--out", str(tmp_path / "c.csv")])
-    assert "95.1%" in done.output
+    assert "90.0% to 95.1%" in done.output
     assert "2 of 3 promises kept" in done.output
-    assert "leave their band" in str(done.exception)
+    assert "90.0% for 93% to 97%: interval of Jaccard, 3 seeds, 100 patients" in done.output
+    assert "1 of 3 shares leave their band" in str(done.exception)
     rows = (tmp_path / "c.csv").read_text().splitlines()
     assert rows[1] == "3,100,stable,interval of Jaccard,0.951,0.93,0.97,100"
+
+
+def test_another_file_is_not_overwritten_and_a_missing_folder_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.calibrate.calibrate", lambda *_: pytest.fail("was started"))
+    (tmp_path / "study.yaml").write_text("name: mine\n")
+    for place in ("study.yaml", "no/folder.csv"):
+        done = CliRunner().invoke(command, ["--out", str(tmp_path / place)])
+        assert isinstance(done.exception, SweepError)
+    assert (tmp_path / "study.yaml").read_text() == "name: mine\n"
 
 
 def test_a_study_s_trials_are_halved_by_seed():

@@ -108,3 +108,24 @@ def test_an_arm_without_trials_leaves_the_others_their_verdicts(tmp_path):
     found = gather(store)
     assert found.comparison("gamenet") is None
     assert found.verdict("no_graph").word == "hurts"
+
+
+def test_trials_under_each_others_names_are_not_used(tmp_path):
+    record = fabricate(tmp_path, seeds=3, patients=40)
+    arm = next(arm for arm in record.arms if arm.name == "gamenet")
+    one, other = (tmp_path / "trials" / arm.trials[seed] for seed in "01")
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    found = gather(ResultsStore(tmp_path))
+    assert found.stored("gamenet") == 1
+    assert all("holds the trial" in why for why in found.damaged.values())
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "{}", '{"number": "x"}', "no JSON"])
+def test_a_search_record_that_is_none_is_left_out(tmp_path, text):
+    record = fabricate(tmp_path, seeds=3, patients=40)
+    name = record.searches[0].name
+    whole = len(gather(ResultsStore(tmp_path)).searches[name])
+    (tmp_path / "searches" / name / "00001.json").write_text(text)
+    assert len(gather(ResultsStore(tmp_path)).searches[name]) == whole - 1
