@@ -140,7 +140,7 @@ class ResultsStore:
         Raises:
             StoreError: the files cannot be written (disk full, no permission).
         """
-        head = json.dumps({"schema": SCHEMA, "key": key, **summary}, indent=2, sort_keys=True)
+        head = json.dumps({**summary, "schema": SCHEMA, "key": key}, indent=2, sort_keys=True)
         files = {
             "trial.json": head.encode(),
             "history.parquet": _parquet(pa.Table.from_pylist(history)),

@@ -210,8 +210,12 @@ def test_the_seconds_of_a_trial_cover_all_its_attempts():
 
 def test_searches_count_what_is_left(store):
     made = plan(searches=[tiny.SEARCH])
+    note = {"key": "0" * 16, "params": {}, "values": None}
     for number, state in enumerate(("complete", "pruned", "failed", "running")):
-        store.write_text(f"searches/tune/{number:05d}.json", json.dumps({"state": state}))
+        store.write_text(
+            f"searches/tune/{number:05d}.json",
+            json.dumps({**note, "number": number, "state": state}),
+        )
     assert plan_diff(made, store, {}).searches == (("tune", 5, None),)
 
 
