@@ -224,9 +224,9 @@ def command(
 
     \b
     Examples:
-      medsweep calibrate --out calibration.csv          (some 15 minutes on two cores)
-      medsweep calibrate --studies 200                  (a rough look)
-      medsweep calibrate --training 40                  (5 minutes)
+      medsweep calibrate --out calibration.csv          (an hour on one core)
+      medsweep calibrate --studies 200                  (a rough look, 6 minutes)
+      medsweep calibrate --training 40                  (some 8 minutes)
     """  # noqa: D301  click reads the control character
     console = Console(highlight=False)
     if training is not None:
@@ -240,12 +240,12 @@ def command(
         for line in calibrate(studies, resamples, seed):
             lines.append(line)
             progress.advance(task)
+            if out is not None:  # as it goes: an interruption keeps what was measured
+                out.write_text(to_csv(lines))
     if not console.is_terminal:
         console = Console(highlight=False, width=110)
     console.print("Shares of simulated studies, lowest to highest over patients and trainings:")
     console.print(_table(lines))
-    if out is not None:
-        out.write_text(to_csv(lines))
     broken = [line for line in lines if not line.holds]
     promised = sum(line.low is not None for line in lines)
     console.print(f"{promised - len(broken)} of {promised} promises kept.")

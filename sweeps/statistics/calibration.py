@@ -222,11 +222,11 @@ def family_errors(
 
 
 def _corrected(gaps: Contrasts, family: list[int]) -> dict[str, np.ndarray]:
-    p = gaps.p[0, family]
+    p = gaps.p_family[0, family]
     return {
         "max-T": families.max_t(p, gaps.draws[:, 0, family]),
         "Holm": families.holm(p),
-        "uncorrected": p,
+        "uncorrected": gaps.p[0, family],
     }
 
 

@@ -69,6 +69,7 @@ class Contrasts:
         crossed: standard errors and degrees of freedom.
         p: two-sided p value of the analytic test; NaN where an arm whose training depends on the
             seed has fewer than three trials, since too little is known of its other trainings.
+        p_family: the same with cautious degrees of freedom, to be corrected for a family.
         draws: of each contrast.
     """
 
@@ -80,6 +81,7 @@ class Contrasts:
     t_high: Float64[np.ndarray, "metrics contrasts"]
     crossed: Crossed
     p: Float64[np.ndarray, "metrics contrasts"]
+    p_family: Float64[np.ndarray, "metrics contrasts"]
     draws: Float64[np.ndarray, "resamples metrics contrasts"]
 
 
@@ -134,10 +136,11 @@ def contrasts(
         low[metric, place], high[metric, place] = _interval(
             names[metric][place], crossed, combined[:, metric, place], (metric, place)
         )
-    p = t_p_values(crossed)
-    p[:, [too_few_seeds(sample, row != 0) for row in weights]] = np.nan
+    few = [too_few_seeds(sample, row != 0) for row in weights]
+    p, p_family = t_p_values(crossed), t_p_values(crossed, cautious=True)
+    p[:, few] = p_family[:, few] = np.nan
     return Contrasts(
-        settled(estimate), low, high, tuple(names), t_low, t_high, crossed, p, combined
+        settled(estimate), low, high, tuple(names), t_low, t_high, crossed, p, p_family, combined
     )
 
 

@@ -44,6 +44,8 @@ class Crossed:
         estimate: the contrast of the arms' estimates; NaN where an arm has no trial.
         error: its standard error.
         freedom: Satterthwaite's degrees of freedom.
+        cautious: the same with the median's variance everywhere: far out in its tails, where a
+            family's tests are decided, a test of three seeds would be too liberal without.
         skewness: third moment of what patients contribute to the contrast, over the error cubed:
             the skewness of the estimate, as far as patients cause it.
     """
@@ -51,6 +53,7 @@ class Crossed:
     estimate: Float64[np.ndarray, "metrics contrasts"]
     error: Float64[np.ndarray, "metrics contrasts"]
     freedom: Float64[np.ndarray, "metrics contrasts"]
+    cautious: Float64[np.ndarray, "metrics contrasts"]
     skewness: Float64[np.ndarray, "metrics contrasts"]
 
 
@@ -113,7 +116,7 @@ def _combine(
     """Returns the contrasts from means over seeds [metrics, arms, patients] and variances."""
     patients = mean.shape[2]
     shape = (value.shape[0], len(contrasts))
-    estimate, error, freedom, skewness = (np.full(shape, np.nan) for _ in range(4))
+    estimate, error, freedom, cautious, skewness = (np.full(shape, np.nan) for _ in range(5))
     for row, weights in enumerate(contrasts):
         used = np.flatnonzero(weights)
         squared = weights[used] ** 2
@@ -127,16 +130,18 @@ def _combine(
         variance = over_patients + np.maximum((seeds[:, used] - left) @ squared, 0.0)
         error[:, row] = np.sqrt(variance)
         fewer = np.maximum(count[used] - 1, 1)
-        doubt = seeds[:, used] * (1.0 if _alike(count[used]) else _median_factor(fewer))
-        likely = over_patients + np.maximum((doubt - left) @ squared, 0.0)
-        weighed = over_patients**2 / (patients - 1)
-        weighed = weighed + doubt**2 @ (squared**2 / fewer)
-        weighed = weighed + left**2 @ (squared**2 / (fewer * (patients - 1)))
-        freedom[:, row] = ratio(likely**2, weighed)
+        for found, alike in ((freedom, _alike(count[used])), (cautious, False)):
+            doubt = seeds[:, used] * (1.0 if alike else _median_factor(fewer))
+            likely = over_patients + np.maximum((doubt - left) @ squared, 0.0)
+            weighed = over_patients**2 / (patients - 1)
+            weighed = weighed + doubt**2 @ (squared**2 / fewer)
+            weighed = weighed + left**2 @ (squared**2 / (fewer * (patients - 1)))
+            found[:, row] = ratio(likely**2, weighed)
         cubes = (each**3).sum(axis=1)
         skewness[:, row] = ratio(cubes / patients**3, variance**1.5)
-    freedom = np.maximum(freedom, 1.0)
-    return Crossed(*(settled(x) for x in (estimate, error, freedom, skewness)))
+    freedom, cautious = np.maximum(freedom, 1.0), np.maximum(cautious, 1.0)
+    cautious = np.minimum(freedom, cautious)
+    return Crossed(*(settled(x) for x in (estimate, error, freedom, cautious, skewness)))
 
 
 def _alike(counts: np.ndarray) -> bool:
@@ -156,9 +161,11 @@ def t_quantile(
     return settled(np.asarray(stats.t.ppf(level, freedom)))
 
 
-def t_p_values(crossed: Crossed) -> Float64[np.ndarray, "metrics contrasts"]:
+def t_p_values(
+    crossed: Crossed, *, cautious: bool = False
+) -> Float64[np.ndarray, "metrics contrasts"]:
     """Returns two-sided p values of the contrasts being 0; 1 where both are exactly 0."""
     score = np.abs(ratio(crossed.estimate, crossed.error))
-    found = 2 * stats.t.sf(score, crossed.freedom)
+    found = 2 * stats.t.sf(score, crossed.cautious if cautious else crossed.freedom)
     certain = (crossed.error == 0) & (crossed.estimate != 0)
     return settled(np.where(np.isnan(crossed.estimate), np.nan, np.where(certain, 0.0, found)))

@@ -175,7 +175,7 @@ class Inference:
     def _family(self, metric: int, family: Sequence[int]) -> dict[str, Comparison]:
         gaps = self.differences
         tested = [arm for arm in family if not np.isnan(gaps.p[metric, arm])]
-        p = gaps.p[metric, tested]
+        p = gaps.p_family[metric, tested]
         by_max_t = families.max_t(p, gaps.draws[:, metric, tested])
         adjusted = dict(zip(tested, by_max_t.tolist(), strict=True))
         by_holm = dict(zip(tested, families.holm(p).tolist(), strict=True))

@@ -43,7 +43,7 @@ def _table(results: StudyResults, design: Design) -> TableData:
     p = found.p[primary]
     known = ~np.isnan(p)
     corrected = np.full(len(p), np.nan)
-    corrected[known] = holm(p[known])
+    corrected[known] = holm(found.p_family[primary][known])
     rows = [
         _row(results, found, place, name, float(p[place]), float(corrected[place]))
         for place, name in enumerate(names)
