@@ -4,7 +4,7 @@ One pass: crossed draws of all arms and metrics, the crossed variance of all con
 both the printed intervals, the families' adjusted p values and the verdicts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,11 +131,8 @@ def contrasts(
         for metric in range(len(estimate))
     )
     t_low, t_high = t_interval(crossed)
-    low, high = np.full(estimate.shape, np.nan), np.full(estimate.shape, np.nan)
-    for metric, place in zip(*np.nonzero(~np.isnan(estimate)), strict=True):
-        low[metric, place], high[metric, place] = _interval(
-            names[metric][place], crossed, combined[:, metric, place], (metric, place)
-        )
+    known = zip(*np.nonzero(~np.isnan(estimate)), strict=True)
+    low, high = _ends(names, crossed, combined, known)
     few = [too_few_seeds(sample, row != 0) for row in weights]
     p, p_family = t_p_values(crossed), t_p_values(crossed, cautious=True)
     p[:, few] = p_family[:, few] = np.nan
@@ -171,19 +168,26 @@ def _method(sample: Sample, crossed: Crossed, metric: int, place: int, used: np.
     )
 
 
-def _interval(
-    which: Method,
+def _ends(
+    names: tuple[tuple[Method, ...], ...],
     crossed: Crossed,
     draws: np.ndarray,
-    at: tuple[int, int],
+    places: Iterable[tuple[int, int]],
     tail: float = (1 - LEVEL) / 2,
-) -> tuple[float, float]:
-    """Returns the ends of one contrast's interval by one method."""
-    if which == "t":
-        low, high = t_interval(crossed, 1 - 2 * tail)
-        return float(low[at]), float(high[at])
-    estimate, error = float(crossed.estimate[at]), float(crossed.error[at])
-    return bootstrap_interval(draws, estimate, error, float(crossed.freedom[at]), tail=tail)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ends of intervals; at these places by each one's method, elsewhere analytic."""
+    low, high = t_interval(crossed, 1 - 2 * tail)
+    for at in places:
+        metric, place = at
+        if names[metric][place] != "t":
+            low[at], high[at] = bootstrap_interval(
+                draws[:, metric, place],
+                float(crossed.estimate[at]),
+                float(crossed.error[at]),
+                float(crossed.freedom[at]),
+                tail=tail,
+            )
+    return low, high
 
 
 def _combine(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -217,17 +221,10 @@ def simultaneous(
     if not testable:
         return {}
     score = families.max_t_score(found.draws[:, metric, testable], LEVEL)
+    places = [(metric, place) for place in testable]
     tail = families.tail_of(score)
-    return {
-        place: _interval(
-            found.method[metric][place],
-            found.crossed,
-            found.draws[:, metric, place],
-            (metric, place),
-            tail,
-        )
-        for place in testable
-    }
+    low, high = _ends(found.method, found.crossed, found.draws, places, tail)
+    return {place: (float(low[metric, place]), float(high[metric, place])) for place in testable}
 
 
 def beats(

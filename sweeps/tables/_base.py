@@ -105,7 +105,7 @@ def count_column(key: str, title: str) -> Column:
 
 
 def metric_column(results: StudyResults, name: str) -> Column:
-    """Returns the column of a metric's estimates, best marked where it has a direction."""
+    """Returns the column of a metric's estimates."""
     metric = results.metrics[name]
     return Column(
         name,

@@ -4,6 +4,8 @@ An effect is a contrast of all arms of the design (`sweeps.statistics.factorial`
 trial serves every effect.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from sweeps.evaluate import metric_names
@@ -23,6 +25,7 @@ from sweeps.tables._base import (
     cohort_sentence,
     estimate_sentence,
     holes_sentence,
+    metric_column,
     text_column,
 )
 
@@ -58,21 +61,15 @@ def _table(results: StudyResults, design: Design) -> TableData:
 
 
 def _columns(results: StudyResults) -> tuple[Column, ...]:
-    effects = []
-    for name in metric_names():
-        metric = results.metrics[name]
-        effects.append(
-            Column(
-                f"effect_{name}",
-                metric.title,
-                f"{metric.unit}, changed minus as in the full model",
-                metric.decimals,
-                metric.higher_is_better,
-                numeric=True,
-                interval=True,
-                signed=True,
-            )
+    effects = [
+        replace(
+            metric_column(results, name),
+            key=f"effect_{name}",
+            unit=f"{results.metrics[name].unit}, changed minus as in the full model",
+            signed=True,
         )
+        for name in metric_names()
+    ]
     return (
         text_column("effect", "Effect"),
         *effects,
