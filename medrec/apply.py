@@ -24,9 +24,9 @@ from medrec.errors import CohortError, ConfigError, InputError, KnowledgeError
 from medrec.evaluation import evaluate
 from medrec.knowledge.base import Knowledge, load_knowledge, read_tables
 from medrec.models._base import Recommender
+from medrec.predicting import predict
 from medrec.predictions import Predictions
 from medrec.spec import KnowledgeSpec, TrialSpec
-from medrec.training import predict
 from medrec.trial import build, restore
 
 OF_PATIENTS = ("co_prescribed", "training_visits")
@@ -119,7 +119,8 @@ def apply(
             object.__delattr__(knowledge, name)
     model = _restored(learned, knowledge)
     resident = ResidentCohort(told, "cpu")
-    predictions = predict(model, told, resident, patients, spec.protocol.threshold)
+    level, precision = spec.protocol.threshold, spec.training.precision
+    predictions = predict(model, told, resident, patients, level, precision=precision)
     known = bool(predictions.truth.any())
     return Applied(
         predictions=predictions,

@@ -1,18 +1,20 @@
-"""Epoch checkpoints and stored weights: safetensors with a JSON head. Nothing is unpickled.
+"""Checkpoints and stored weights: safetensors with a JSON head. Nothing is unpickled.
 
-A checkpoint holds weights, best weights, optimiser state and history. It needs no random state:
-every epoch draws from generators seeded by (seed, epoch), so an epoch can be repeated exactly.
+A checkpoint holds weights, best weights, optimiser state and history. After an epoch it needs no
+random state: every epoch draws from generators seeded by (seed, epoch), so an epoch can be
+repeated exactly. One written within an epoch holds the states of the generators and the loss so
+far as well.
 """
 
 import json
-import os
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from medrec.errors import CheckpointError
@@ -20,14 +22,15 @@ from medrec.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after an epoch.
+    """Where training stands.
 
     Attributes:
         key: the trial's key.
         epoch: epochs completed.
         best_epoch: epoch (from 1) of the best validation value; 0 before the first.
         history: a row an epoch.
-        seconds: training time so far, over all attempts.
+        seconds: training time so far, over all attempts and with that of an unfinished epoch.
+        step: steps taken of the next epoch; 0 between epochs.
     """
 
     key: str
@@ -35,6 +38,7 @@ class Progress:
     best_epoch: int
     history: tuple[dict[str, float], ...]
     seconds: float
+    step: int = 0
 
 
 def save_checkpoint(path: Path, progress: Progress, groups: dict[str, dict[str, Tensor]]) -> None:
@@ -45,7 +49,8 @@ def save_checkpoint(path: Path, progress: Progress, groups: dict[str, dict[str, 
         for group, members in groups.items()
         for name, tensor in members.items()
     }
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    # Not the process id: on two machines that share a folder it may be the same.
+    aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
         aside.write_bytes(save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
         aside.replace(path)
@@ -60,11 +65,30 @@ def load_checkpoint(path: Path, key: str) -> tuple[Progress, dict[str, dict[str,
         CheckpointError: the file is damaged or belongs to another trial.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            head = json.loads(file.metadata()["progress"])
-            progress = Progress(**{**head, "history": tuple(head["history"])})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from error
+    return read_checkpoint(content, key, path)
+
+
+def read_checkpoint(
+    content: bytes, key: str, path: Path | str = "The checkpoint"
+) -> tuple[Progress, dict[str, dict[str, Tensor]]]:
+    """Returns what `save_checkpoint` wrote for the trial `key`, from the content of its file.
+
+    Args:
+        content: of the file.
+        key: of the trial.
+        path: the file's name in messages.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to another trial.
+    """
+    try:
+        tensors = load(content)
+        head = json.loads(_head(content)["__metadata__"]["progress"])
+        progress = Progress(**{**head, "history": tuple(head["history"])})
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}.") from error
     if progress.key != key:
         raise CheckpointError(f"{path} belongs to trial {progress.key}, not {key}.")
@@ -73,6 +97,11 @@ def load_checkpoint(path: Path, key: str) -> tuple[Progress, dict[str, dict[str,
         group, member = name.split("/", 1)
         groups.setdefault(group, {})[member] = tensor
     return progress, groups
+
+
+def _head(content: bytes) -> dict[str, Any]:
+    """Returns the JSON head of a safetensors file: 8 bytes of its length come first."""
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -10,6 +10,8 @@ MedrecError                 the message is written for the person who reads it
   TrialError                one trial failed; the sweep goes on
     NonFiniteLossError      the loss became NaN or infinite; the same spec will fail again
     CheckpointError         a checkpoint does not fit its trial; training starts anew
+    LostWorkerError         another worker of the trial is gone; trying again can help
+  Interrupted               no failure: the trial stopped when told to, and goes on later
 """
 
 
@@ -51,3 +53,11 @@ class NonFiniteLossError(TrialError):
 
 class CheckpointError(TrialError):
     """A checkpoint does not belong to the trial that reads it, or is damaged."""
+
+
+class LostWorkerError(TrialError):
+    """Another worker of a data-parallel trial ended or does not answer."""
+
+
+class Interrupted(MedrecError):  # noqa: N818  nothing went wrong
+    """The trial stopped because it was told to; its checkpoint holds all that it did."""

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from contextlib import AbstractContextManager
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -19,6 +20,11 @@ def keep_mask(shape: tuple[int, ...], dropout: float, device: torch.device) -> B
     words = torch.empty((elements + 3) // 4, dtype=torch.int64, device=device)
     bits = words.random_(-(2**63), None).view(torch.int16)[:elements]
     return (bits >= round(dropout * 2**16) - 2**15).view(shape)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """Returns a context in which a mixed-precision pass computes in float32."""
+    return torch.autocast(device.type, enabled=False)
 
 
 class Dropout(nn.Module):
@@ -144,8 +150,9 @@ class SparseProduct(nn.Module):
         self.register_buffer("transpose", backward, persistent=False)
 
     def forward(self, x: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
-        """Returns matrix @ x."""
-        return _FixedSparseProduct.apply(x, self.matrix, self.transpose)  # type: ignore[no-untyped-call]
+        """Returns matrix @ x, in float32 always."""
+        with full_precision(x.device):
+            return _FixedSparseProduct.apply(x.float(), self.matrix, self.transpose)  # type: ignore[no-untyped-call]
 
 
 class _FixedSparseProduct(torch.autograd.Function):

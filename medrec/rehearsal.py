@@ -20,6 +20,7 @@ from torch import Tensor
 from medrec.batching import Batch
 from medrec.errors import NonFiniteLossError
 from medrec.models._base import FittedRecommender, NeuralRecommender, Recommender, Step
+from medrec.precision import forward
 from medrec.spec import Frozen, TrialSpec
 from medrec.training import Data, derived_seed
 
@@ -162,7 +163,7 @@ def _gradients(
         drugs: how many are to be recommended at each visit; None leaves the scores alone.
     """
     torch.manual_seed(derived_seed(spec.seed, 1, 0))
-    logits = model(batch)
+    logits = forward(model, batch, spec.training.precision)
     threshold = spec.protocol.threshold
     if drugs is not None:
         # Untrained scores are nearly the same at every visit; trained ones are not.

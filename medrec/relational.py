@@ -82,12 +82,13 @@ class RelationalConvolution(RGCNConv):  # type: ignore[misc]
         self, x: Float[Tensor, "nodes inputs"], groups: EdgeGroups
     ) -> Float[Tensor, "nodes outputs"]:
         """Returns the same for edges that are grouped already: layers share their groups."""
-        own = torch.addmm(self.bias, x, self.root)
+        # Products may be of mixed precision; sums are not.
+        own = torch.addmm(self.bias, x, self.root).float()
         if not len(groups.target):
             return own
         sent = x.index_select(0, groups.source) * groups.share[:, None]
-        mean = x.new_zeros(len(groups.target), x.shape[1]).index_add(0, groups.group, sent)
+        mean = sent.new_zeros(len(groups.target), x.shape[1]).index_add(0, groups.group, sent)
         # One unbinding, whose gradient is one stack; indexing would make a full block a relation.
         blocks = zip(mean.split(groups.sizes), self.weight.unbind(0), strict=True)
         received = torch.cat([block @ weight for block, weight in blocks if len(block)])
-        return own.index_add(0, groups.target, received)
+        return own.index_add(0, groups.target, received.float())

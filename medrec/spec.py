@@ -38,6 +38,10 @@ class Training(Frozen):
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest gradient norm; none clips nothing"
     )
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32",
+        description="of the forward pass; bf16: mixed precision, weights stay float32",
+    )
 
 
 class Protocol(Frozen):
@@ -90,8 +94,25 @@ class CohortRef(Frozen):
 class Resources(Frozen):
     """What a trial asks of the cluster."""
 
-    cpus: float = Field(default=1.0, gt=0, description="CPU cores; also the number of threads")
-    gpus: float = Field(default=0.0, ge=0, le=1, description="share of one GPU")
+    cpus: float = Field(
+        default=1.0, gt=0, description="CPU cores of each worker; also its number of threads"
+    )
+    gpus: float = Field(default=0.0, ge=0, le=1, description="share of one GPU for each worker")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="data-parallel workers of one trial; the patients of a batch are shared out",
+    )
+    memory: float = Field(
+        default=0.0, ge=0, description="GiB of main memory that each worker reserves; 0: none"
+    )
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> "Resources":
+        if self.workers > 1 and self.gpus not in (0.0, 1.0):
+            raise ValueError("workers of one trial take a whole GPU each, or none: gpus 0 or 1")
+        return self
 
 
 class TrialSpec(Frozen):
@@ -129,6 +150,8 @@ class TrialSpec(Frozen):
         decisive["cohort"] = self.cohort.fingerprint
         decisive["knowledge"] = self.knowledge.fingerprint
         decisive["schema"] = SCHEMA
+        if self.training.precision == "float32":  # came later; earlier keys stay what they were
+            del decisive["training"]["precision"]
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

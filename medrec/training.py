@@ -1,38 +1,51 @@
-"""The one training loop, and prediction over a split.
+"""The one training loop, of one worker or of all workers of a group.
 
 Validation chooses the epoch; the weights of the best one are what remains. The test split is not
-named here.
+named here. The workers of a group hold the same weights throughout; the one of rank 0 alone
+reports, and reads and writes the checkpoint.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
+from safetensors.torch import load, save
 from torch import Tensor
 
-from medrec.batching import ResidentCohort, evaluation_batches, training_batches
+from medrec.batching import ResidentCohort, training_batches
 from medrec.checkpoint import (
     Progress,
-    load_checkpoint,
     optimiser_tensors,
+    read_checkpoint,
     restore_optimiser,
     save_checkpoint,
 )
 from medrec.cohort import Cohort
-from medrec.errors import CheckpointError, NonFiniteLossError
+from medrec.distributed import ALONE, Group
+from medrec.errors import CheckpointError, Interrupted, NonFiniteLossError
 from medrec.evaluation import evaluate
 from medrec.knowledge.base import Knowledge
 from medrec.models._base import FittedRecommender, NeuralRecommender, Recommender, Step
-from medrec.predictions import Predictions
+from medrec.predicting import predict
+from medrec.random_state import random_states, take_up
 from medrec.spec import TrialSpec
+from medrec.steps import Stepper, adam
 
-Members = Int64[np.ndarray, " members"]
 Report = Callable[[dict[str, float]], None]
+Notice = Callable[[], bool]
+
+
+def never() -> bool:
+    """The notice of a trial that nobody interrupts."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -51,42 +64,15 @@ def derived_seed(seed: int, *stream: int) -> int:
     return int(np.random.SeedSequence([seed, *stream]).generate_state(1)[0])
 
 
-def predict(
-    model: Recommender, cohort: Cohort, resident: ResidentCohort, members: Members, level: float
-) -> Predictions:
-    """Returns the model's answer for every visit of these patients, patients ascending.
-
-    Args:
-        model: a trained model.
-        cohort: the cohort.
-        resident: the same, on the model's device.
-        members: patients.
-        level: score from which a drug is recommended.
-    """
-    if isinstance(model, NeuralRecommender):
-        model.eval()
-    parts = []
-    with torch.inference_mode():
-        for patients in evaluation_batches(members, cohort.visits[members]):
-            batch = resident.gather(patients.to(resident.visits.device))
-            answer = model.predict(batch, level)
-            exists = batch.visit_mask
-            patient, visit = torch.nonzero(exists, as_tuple=True)
-            parts.append(
-                (
-                    batch.patients[patient].cpu().numpy().astype(np.int32),
-                    visit.cpu().numpy().astype(np.int16),
-                    batch.medications[exists].cpu().numpy() > 0,
-                    answer.chosen[exists].cpu().numpy(),
-                    answer.scores[exists].float().cpu().numpy(),
-                )
-            )
-    joined = Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    return joined.select(np.lexsort((joined.visit, joined.patient)))
-
-
 def train(
-    model: Recommender, data: Data, spec: TrialSpec, report: Report, checkpoint: Path | None
+    model: Recommender,
+    data: Data,
+    spec: TrialSpec,
+    report: Report,
+    checkpoint: Path | None,
+    *,
+    group: Group = ALONE,
+    notice: Notice = never,
 ) -> Progress:
     """Trains or fits `model` in place, leaving it at its best validation epoch.
 
@@ -96,18 +82,32 @@ def train(
         spec: the trial.
         report: called after each epoch with its row of history.
         checkpoint: file to resume from and to write after each epoch; None keeps nothing.
+        group: the workers that train it; each calls this, with its own copy of the model. A fitted
+            model is fitted by each that calls.
+        notice: asked at every step whether to stop; what the worker of rank 0 hears counts.
 
     Raises:
         NonFiniteLossError: the loss became NaN or infinite.
+        Interrupted: `notice` said so; the checkpoint, if there is one, holds every step taken.
+        LostWorkerError: another worker is gone.
     """
     if isinstance(model, FittedRecommender):
         return _fit(model, data, spec, report)
-    return _Loop(model, data, spec, checkpoint).run(report)
+    return _Loop(model, data, spec, checkpoint, group, notice).run(report)
 
 
-def _validate(model: Recommender, data: Data, spec: TrialSpec) -> dict[str, float]:
-    level = spec.protocol.threshold
-    predictions = predict(model, data.cohort, data.resident, data.validation, level)
+def _validate(
+    model: Recommender, data: Data, spec: TrialSpec, group: Group = ALONE
+) -> dict[str, float]:
+    predictions = predict(
+        model,
+        data.cohort,
+        data.resident,
+        data.validation,
+        spec.protocol.threshold,
+        precision=spec.training.precision,
+        group=group,
+    )
     if spec.protocol.visits == "transitions":
         predictions = predictions.transitions()
     return evaluate(predictions, data.knowledge.interacts)
@@ -131,39 +131,50 @@ class _Loop:
     """Epochs of one neural trial; state lies in the checkpoint or follows from (seed, epoch)."""
 
     def __init__(
-        self, model: NeuralRecommender, data: Data, spec: TrialSpec, checkpoint: Path | None
+        self,
+        model: NeuralRecommender,
+        data: Data,
+        spec: TrialSpec,
+        checkpoint: Path | None,
+        group: Group = ALONE,
+        notice: Notice = never,
     ) -> None:
-        self.model, self.data, self.spec, self.checkpoint = model, data, spec, checkpoint
-        settings = spec.training
-        self.optimiser = torch.optim.Adam(
-            model.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self.model, self.data, self.spec = model, data, spec
+        self.checkpoint, self.group, self.notice = checkpoint, group, notice
+        self.optimiser = adam(model, spec.training)
+        self.stepper = Stepper(model, self.optimiser, data.resident, spec.training, group)
         self.best: dict[str, Tensor] = {}
         self.progress = Progress(spec.key, 0, 0, (), 0.0)
-        if checkpoint is not None and checkpoint.exists():
-            self._resume(checkpoint)
+        self.running: Tensor | None = None  # loss of an unfinished epoch so far
+        self.random: dict[str, Tensor] = {}  # states of the workers' generators in it
+        self.started = time.perf_counter()
+        self._resume()
 
     def run(self, report: Report) -> Progress:
         for row in self.progress.history:
             report(row)
-        if self.progress.epoch == 0:
+        if self.progress.epoch == 0 and self.progress.step == 0:
             torch.manual_seed(derived_seed(self.spec.seed, 3))
             self.model.train()
             self.model.pretrain()
+            self._take_over_weights()
         while self.progress.epoch < self.spec.training.epochs:
             self.progress = self._epoch()
             report(self.progress.history[-1])
         self.model.load_state_dict(self.best)
         return self.progress
 
+    def _take_over_weights(self) -> None:
+        """Gives every worker the weights of rank 0: another machine may round otherwise."""
+        if self.group.workers > 1:
+            weights = {name: t.contiguous() for name, t in self.model.state_dict().items()}
+            self.model.load_state_dict(load(self.group.share(save(weights))))
+
     def _epoch(self) -> Progress:
         epoch, before = self.progress.epoch, self.progress
-        started = time.perf_counter()
+        self.started = time.perf_counter()
         loss = self._pass(epoch)
-        metrics = _validate(self.model, self.data, self.spec)
+        metrics = _validate(self.model, self.data, self.spec, self.group)
         chosen = self.spec.protocol.select
         top = before.history[-1] if before.history else None
         best_epoch, best = before.best_epoch, {}
@@ -172,35 +183,39 @@ class _Loop:
             self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
         else:
             best = {name: value for name, value in top.items() if name.startswith("best_")}
-        seconds = time.perf_counter() - started
+        total = self._seconds()
+        seconds = total - sum(row["seconds"] for row in before.history)
         row = {"epoch": epoch + 1.0, "loss": loss, **metrics, **best, "seconds": seconds}
-        history = (*before.history, row)
-        total = before.seconds + seconds
-        progress = Progress(self.spec.key, epoch + 1, best_epoch, history, total)
-        if self.checkpoint is not None and epoch + 1 < self.spec.training.epochs:
-            save_checkpoint(self.checkpoint, progress, self._state())
+        progress = Progress(self.spec.key, epoch + 1, best_epoch, (*before.history, row), total)
+        if epoch + 1 < self.spec.training.epochs:
+            self._save(progress, {})
         return progress
 
     def _pass(self, epoch: int) -> float:
-        """Trains one epoch and returns its mean loss a visit."""
-        torch.manual_seed(derived_seed(self.spec.seed, 1, epoch))
+        """Trains one epoch, or what is left of it, and returns its mean loss a visit."""
+        rank = self.group.rank
+        torch.manual_seed(derived_seed(self.spec.seed, 1, epoch, *([rank] if rank else [])))
         order = np.random.default_rng(derived_seed(self.spec.seed, 2, epoch))
-        step = Step(epoch, self.spec.protocol.threshold)
+        where = Step(epoch, self.spec.protocol.threshold)
         self.model.train()
-        train, visits = self.data.train, self.data.cohort.visits[self.data.train]
-        device = self.data.resident.visits.device
-        total = torch.zeros((), device=device)
-        for patients in training_batches(train, visits, self.spec.training.batch_size, order):
-            batch = self.data.resident.gather(patients.to(device))
-            loss = self.model.loss(self.model(batch), batch, step)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            if self.spec.training.clip_norm is not None:
-                norm = self.spec.training.clip_norm
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), norm)
-            self.optimiser.step()
-            total += loss.detach() * batch.visit_mask.sum()
-        mean = float(total) / int(visits.sum())
+        train, visits = self.data.train, self.data.cohort.visits
+        total = torch.zeros((), device=self.data.resident.visits.device)
+        done = self.progress.step
+        if done and self.running is not None:
+            total += self.running.to(total.device)
+            if not take_up(self.random, self.group, total.device):
+                # Other workers than before: the same batches, but dropout is drawn anew.
+                torch.manual_seed(derived_seed(self.spec.seed, 1, epoch, rank, done))
+        size = self.spec.training.batch_size
+        batches = training_batches(train, visits[train], size, order)
+        for patients in islice(batches, done, None):
+            counts = visits[patients.numpy()]
+            loss, stop = self.stepper.take(patients, counts, where, self.notice())
+            total += loss * int(counts.sum())
+            done += 1
+            if stop:
+                self._halt(done, total)
+        mean = float(total) / int(visits[train].sum())
         if not math.isfinite(mean):
             raise NonFiniteLossError(
                 f"The loss of epoch {epoch + 1} is {mean}. Lower `training.learning_rate` "
@@ -208,22 +223,50 @@ class _Loop:
             )
         return mean
 
-    def _state(self) -> dict[str, dict[str, Tensor]]:
-        return {
+    def _seconds(self) -> float:
+        return self.progress.seconds + time.perf_counter() - self.started
+
+    def _halt(self, done: int, loss: Float[Tensor, ""]) -> NoReturn:
+        """Writes the checkpoint of an unfinished epoch, and ends the attempt."""
+        states = random_states(self.group, loss.device)
+        progress = replace(self.progress, seconds=self._seconds(), step=done)
+        self._save(progress, {"running": {"loss": loss}, "random": states})
+        raise Interrupted(
+            f"Trial {self.spec.key} was told to stop in epoch {progress.epoch + 1}, after step "
+            f"{done}. It goes on from there."
+        )
+
+    def _save(self, progress: Progress, unfinished: dict[str, dict[str, Tensor]]) -> None:
+        if self.checkpoint is None or not self.group.leads:
+            return
+        groups = {
             "model": self.model.state_dict(),
             "best": self.best,
             "optimiser": optimiser_tensors(self.optimiser),
         }
+        save_checkpoint(self.checkpoint, progress, {**groups, **unfinished})
 
-    def _resume(self, path: Path) -> None:
-        """Takes up the checkpoint; if it does not fit, training starts anew."""
+    def _resume(self) -> None:
+        """Takes up the checkpoint; if it does not fit, training starts anew.
+
+        Only the worker of rank 0 needs to have the file.
+        """
+        content = b""
+        if self.checkpoint is not None and self.group.leads and self.checkpoint.exists():
+            with suppress(OSError):
+                content = self.checkpoint.read_bytes()
+        content = self.group.share(content)
+        if not content:
+            return
         fresh = {name: t.clone() for name, t in self.model.state_dict().items()}
         try:
-            progress, groups = load_checkpoint(path, self.spec.key)
-            best = groups["best"]
+            progress, groups = read_checkpoint(content, self.spec.key)
+            best = groups["best"] if progress.best_epoch else {}
+            running = groups["running"]["loss"] if progress.step else None
             self.model.load_state_dict(groups["model"])
         except (CheckpointError, KeyError, RuntimeError):
             self.model.load_state_dict(fresh)  # some tensors may have been taken over
             return
         restore_optimiser(self.optimiser, groups.get("optimiser", {}))
         self.best, self.progress = best, progress
+        self.running, self.random = running, groups.get("random", {})

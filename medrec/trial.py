@@ -15,13 +15,15 @@ from medrec import plugins, splits
 from medrec.batching import ResidentCohort
 from medrec.checkpoint import load_checkpoint
 from medrec.cohort import Cohort
+from medrec.distributed import ALONE, Group
 from medrec.errors import CheckpointError, CohortError, ConfigError
 from medrec.knowledge.base import Knowledge, load_knowledge
 from medrec.models._base import FittedRecommender, Model, Recommender
+from medrec.predicting import predict
 from medrec.predictions import Predictions
 from medrec.rehearsal import Rehearsal, later_look, rehearse_step
 from medrec.spec import CohortRef, KnowledgeSpec, TrialSpec
-from medrec.training import Data, Report, derived_seed, predict, train
+from medrec.training import Data, Notice, Report, derived_seed, never, train
 
 _VERSIONS = ("medsweep", "torch", "numpy", "pyarrow", "scikit-learn", "rdkit")
 
@@ -56,34 +58,43 @@ class TrialResult:
 
 
 def run(
-    spec: TrialSpec, report: Report, checkpoint: Path | None = None, cache: Path | None = None
+    spec: TrialSpec,
+    report: Report,
+    checkpoint: Path | None = None,
+    cache: Path | None = None,
+    *,
+    group: Group = ALONE,
+    notice: Notice = never,
 ) -> TrialResult:
     """Trains, selects on validation, and then reads the test split once.
 
     The process may be reused: seeds, dtype and threads are set anew. On a CPU the result is the
-    same to the bit for the same spec and number of threads, resumed or not.
+    same to the bit for the same spec and numbers of threads and workers, resumed or not. Another
+    number of workers adds in another order and draws other dropout.
 
     Args:
         spec: the trial.
         report: called after each epoch with validation metrics; it learns nothing of the test.
         checkpoint: file for resuming an interrupted trial.
         cache: folder for derived knowledge.
+        group: the workers of the trial, of which this one has rank 0; the others call `assist`.
+        notice: asked at every step whether to stop; then the trial writes its checkpoint.
 
     Raises:
+        Interrupted: `notice` said so; the same call goes on from the checkpoint.
         MedrecError: input, settings or training are at fault; the message says which.
     """
     started = time.perf_counter()
-    device = _prepare_process(spec)
-    cohort, knowledge = _load(spec.cohort, spec.knowledge, cache)
-    model = build(spec, knowledge)
-    if isinstance(model, torch.nn.Module):
-        model = model.to(device)
-    else:
-        device = torch.device("cpu")  # fitted models have no use for another
-    data = _data(cohort, knowledge, device)
-    progress = train(model, data, spec, report, checkpoint)
-    test = cohort.members(splits.TEST)
-    predictions = predict(model, cohort, data.resident, test, spec.protocol.threshold)
+    model, data, device = prepared(spec, cache)
+    progress = train(model, data, spec, report, checkpoint, group=group, notice=notice)
+    predictions = predict(
+        model,
+        data.cohort,
+        data.resident,
+        data.cohort.members(splits.TEST),
+        spec.protocol.threshold,
+        precision=spec.training.precision,
+    )
     wall = time.perf_counter() - started
     return TrialResult(
         spec=spec,
@@ -94,6 +105,39 @@ def run(
         seconds={"training": progress.seconds, "wall": wall},
         environment=_environment(device),
     )
+
+
+def assist(spec: TrialSpec, cache: Path | None = None, *, group: Group) -> None:
+    """Takes part in the training of a trial that another process runs; keeps nothing.
+
+    Returns once training has ended, and at once where a model is fitted: that takes one worker.
+
+    Args:
+        spec: the trial, as given to `run`.
+        cache: folder for derived knowledge.
+        group: the workers of the trial, of which this one is not that of rank 0.
+
+    Raises:
+        MedrecError: as `run`.
+    """
+    model, data, _ = prepared(spec, cache)
+    if not isinstance(model, FittedRecommender):
+        train(model, data, spec, lambda row: None, None, group=group)
+
+
+def prepared(spec: TrialSpec, cache: Path | None) -> tuple[Recommender, Data, torch.device]:
+    """Returns the spec's untrained model, its data, and the device that both lie on.
+
+    The process gets the seeds, dtype and threads that the trial asks for.
+    """
+    device = _prepare_process(spec)
+    cohort, knowledge = _load(spec.cohort, spec.knowledge, cache)
+    model = build(spec, knowledge)
+    if isinstance(model, torch.nn.Module):
+        model = model.to(device)
+    else:
+        device = torch.device("cpu")  # fitted models have no use for another
+    return model, _data(cohort, knowledge, device), device
 
 
 def rehearse(spec: TrialSpec, cache: Path | None = None) -> Rehearsal:
@@ -127,10 +171,7 @@ def kept_seconds(spec: TrialSpec, checkpoint: Path) -> float:
 
 def _on_cpu(spec: TrialSpec, cache: Path | None) -> tuple[Recommender, Data]:
     cpus = spec.resources.model_copy(update={"gpus": 0.0})
-    device = _prepare_process(spec.model_copy(update={"resources": cpus}))
-    cohort, knowledge = _load(spec.cohort, spec.knowledge, cache)
-    model = build(spec, knowledge)
-    return model, _data(cohort, knowledge, device)
+    return prepared(spec.model_copy(update={"resources": cpus}), cache)[:2]
 
 
 def _data(cohort: Cohort, knowledge: Knowledge, device: torch.device) -> Data:

@@ -53,7 +53,7 @@ class NeuralRecommender(nn.Module, ABC):
 
     def predict(self, batch: Batch, threshold: float) -> Prediction:
         """Returns scores and the drugs whose score reaches the threshold."""
-        scores = torch.sigmoid(self(batch))
+        scores = torch.sigmoid(self(batch).float())  # in mixed precision, logits may be bfloat16
         return Prediction(scores, scores >= threshold)
 
 
@@ -86,6 +86,9 @@ class Step:
 
     epoch: int  # from 0
     threshold: float
+    # Of a mean over patients, beside a mean over visits, in the loss of a worker's part of a
+    # batch: its share of the batch's patients over its share of the visits.
+    patient_weight: float = 1.0
 
 
 @dataclass(frozen=True)

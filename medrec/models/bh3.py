@@ -42,6 +42,7 @@ from medrec.layers import (
     Dropout,
     GraphConvolution,
     SparseProduct,
+    full_precision,
     read_history,
 )
 from medrec.models._base import DdiLossConfig, Model, NeuralRecommender, Step, controlled_loss
@@ -315,7 +316,8 @@ class BH3(NeuralRecommender):
 
     def forward(self, batch: Batch) -> Float[Tensor, "patients visits drugs"]:
         """Returns logits for every visit."""
-        codes, drugs = self.nodes()
+        with full_precision(batch.patients.device):  # mostly products with sparse matrices
+            codes, drugs = self.nodes()
         memory = self.memory(drugs)
         query = self.queries(batch, codes)
         from_bank = torch.softmax(query @ memory.T, dim=-1) @ memory

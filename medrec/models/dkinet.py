@@ -36,7 +36,7 @@ from medrec.cohort import KINDS, Kind
 from medrec.knowledge.base import Knowledge
 from medrec.knowledge.relations import node
 from medrec.knowledge_aggregation import AggregationOptions, KnowledgeGraph, neighbourhood
-from medrec.layers import Dropout, masked_softmax
+from medrec.layers import Dropout, full_precision, masked_softmax
 from medrec.models._base import Model, NeuralRecommender, Step
 from medrec.spec import ModelConfig, Training, preset
 
@@ -340,7 +340,7 @@ class DKINet(NeuralRecommender):
         """Returns logits for every visit."""
         sums = self._sums(batch)
         observed, knowledge = self._visit_vectors(sums)
-        self._visits = (observed, knowledge)
+        self._visits = (observed.float(), {name: part.float() for name, part in knowledge.items()})
         visits = self._combine(observed, knowledge)
         visits = self._attend(visits, {name: part[:, :, -1] for name, part in sums.items()})
         if self.config.head == "linear":
@@ -390,7 +390,8 @@ class DKINet(NeuralRecommender):
         vectors = self.code_dropout(own.index_select(0, code))
         if not self.config.knowledge_graph:
             return {"observed": vectors}
-        knowledge = self.graph()
+        with full_precision(code.device):  # sums over edges, hardly a product of matrices
+            knowledge = self.graph()
         frozen = self.config.local_knowledge == "frozen"
         parts = {"local": (knowledge.detach() if frozen else knowledge).index_select(0, code)}
         if self.config.global_knowledge:
@@ -468,7 +469,7 @@ class DKINet(NeuralRecommender):
         if config.independence_weight > 0 and config.filter_graph:
             total = total + config.independence_weight * self.dependence()
         if config.information_weight > 0:
-            total = total + self._information(exists)
+            total = total + self._information(exists, step)
         return total
 
     def dependence(self) -> Float[Tensor, ""]:
@@ -483,7 +484,9 @@ class DKINet(NeuralRecommender):
         ordered = config.independence_pairs == "ordered"
         return information.sum_over_pairs(measure(own), ordered=ordered)
 
-    def _information(self, exists: Bool[Tensor, "patients visits"]) -> Float[Tensor, ""]:
+    def _information(
+        self, exists: Bool[Tensor, "patients visits"], step: Step
+    ) -> Float[Tensor, ""]:
         """Equations 13 and 14: returns β L_mi, and the density's likelihood term."""
         assert self._visits is not None  # noqa: S101  the loss follows a pass
         observed, parts = self._visits
@@ -492,7 +495,7 @@ class DKINet(NeuralRecommender):
         mean, log_variance = self.density(observed, trained=not by_likelihood)
         terms = information.club_terms(knowledge, mean, log_variance, exists)
         bound = information.club(terms, exists, floor=self.config.information_floor)
-        weighted = self.config.information_weight * bound
+        weighted = self.config.information_weight * step.patient_weight * bound
         if not by_likelihood:
             return weighted
         given, told = observed.detach()[exists], knowledge.detach()[exists]
