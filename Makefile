@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-slow check format bench bench-scale clean
+.PHONY: help setup demo test test-slow chaos check format bench bench-scale clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -25,6 +25,9 @@ test: setup  ## the test suite, a process a core
 
 test-slow: setup  ## what takes minutes: crashes, the demo, real cohorts
 	$(BIN)/python -m pytest -q -m slow
+
+chaos: setup  ## kill and fill what can be killed and filled, 20 times each; a table and a figure (1 hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --out build/chaos
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -1,42 +1,126 @@
-"""Connecting to Ray: a local instance of our own, and leaving nothing behind."""
+"""Connecting to Ray: a local instance of our own, or a cluster that runs already.
+
+Token authentication stays at Ray's default (on): whoever has no token is refused.
+"""
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cluster.errors import ConnectionRefusedByClusterError
+
 OBJECT_STORE_BYTES = 100 * 2**20  # nothing large goes through it: cohorts are memory-mapped
-
-
-def available() -> dict[str, float]:
-    """Returns what the connected Ray instance has in all: CPU, GPU, ..."""
-    import ray
-
-    return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+NAMESPACE = "medsweep"
 
 
 @contextmanager
-def local_ray(cpus: int | None = None) -> Iterator[None]:
-    """Starts a Ray instance on this machine, bound to loopback, and stops it at the end.
+def connected(address: str | None = None, cpus: int | None = None) -> Iterator[str | None]:
+    """Joins the cluster at an address, or starts a Ray instance on this machine.
 
-    Token authentication stays at Ray's default (on). No dashboard runs.
+    An instance of our own is bound to loopback, runs no dashboard and ends with us. A cluster
+    that was joined goes on.
 
     Args:
-        cpus: cores that trials may use; all of them by default.
+        address: `auto`, or HOST:PORT of a cluster that this machine belongs to; None: our own.
+        cpus: cores that trials may use of our own instance; all of them by default.
+
+    Yields:
+        The link of Ray's dashboard, if there is one.
+
+    Raises:
+        ConnectionRefusedByClusterError: no cluster answers there, or it refuses us.
     """
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
+    if address is None:
+        with _on_loopback():
+            context = ray.init(
+                address="local",
+                namespace=NAMESPACE,
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+    else:
+        _check_answers(address)
+        try:
+            context = ray.init(
+                address=address,
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:  # Ray has no common root for what can go wrong here
+            first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            raise ConnectionRefusedByClusterError(
+                f"Cannot join the cluster at {address}: {first or type(error).__name__} Check the "
+                "address, that this machine is one of its nodes (`ray start --address …`), "
+                "and that the token is the cluster's (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)."
+            ) from error
+    try:
+        link = getattr(context, "dashboard_url", None)
+        yield f"http://{link}" if link else None
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Lets what Ray starts meanwhile listen on 127.0.0.1 alone; else it listens everywhere.
+
+    Ray has this for systems where other addresses raise a firewall's questions. The processes that
+    it starts read the variable; in this one it was read when ray was imported.
+    """
+    from ray._private import ray_constants
+
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         yield
     finally:
-        ray.shutdown()
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        if before[0] is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before[0]
+
+
+def head_address() -> tuple[str, int]:
+    """Returns where the head of the connected cluster listens."""
+    import ray
+
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    return host, int(port)
+
+
+def answers(host: str, port: int, seconds: float = 3.0) -> bool:
+    """Returns whether something accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=seconds):
+            return True
+    except OSError:
+        return False
+
+
+def _check_answers(address: str) -> None:
+    """Refuses an address where nothing listens at once; Ray would try for minutes."""
+    if address == "auto":
+        return
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isdigit():
+        raise ConnectionRefusedByClusterError(
+            f"--address takes auto, HOST:PORT or ray://HOST:PORT, but got {address!r}. `ray start "
+            "--head` prints the address of its cluster."
+        )
+    if not answers(host.strip("[]"), int(port)):
+        raise ConnectionRefusedByClusterError(
+            f"Nothing answers at {address}. Check the address, and that the head runs "
+            "(`ray status`)."
+        )

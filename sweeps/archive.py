@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medrec.storage import replacing
+from sweeps.arguments import ResultsDirectory
 from sweeps.errors import StoreError
 from sweeps.record import StudyRecord
 from sweeps.store import ResultsStore
@@ -70,6 +71,7 @@ def export_results(root: Path, out: Path, half: bool = False) -> Copied:
         copy = ResultsStore(fresh)
         copy.write_study(record)
         for key in keys:
+            source.load(key)  # what cannot be read is not passed on
             copy.save_files(key, _slim(source.content(key), half))
         _copy_notes(source, copy, record)
         found = {"schema": _SCHEMA, "study": record.name, "half": half, "weights": False}
@@ -176,7 +178,7 @@ def _size(folder: Path) -> int:
 
 
 @click.command("results")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=ResultsDirectory())
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option(
     "--half",

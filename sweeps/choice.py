@@ -58,7 +58,7 @@ def best_arm(store: ResultsStore, record: StudyRecord, name: str | None) -> Choi
     if not found:
         what = f"The arm {name} has" if name else "The study has"
         raise StoreError(
-            f"{what} no stored trial with weights in {store.root}. Run the study first; a copy "
+            f"{what} no stored trial with weights in {store.place}. Run the study first; a copy "
             "for sharing is made without weights."
         )
     mean, arm, stored = max(found, key=lambda each: each[0])  # of equal ones the first
@@ -97,8 +97,8 @@ def best_of_search(store: ResultsStore, record: StudyRecord, name: str) -> Choic
     stored = _stored(store, arm)
     if not stored:
         raise StoreError(
-            f"The best trial of the search {name} has no weights in {store.root}. Use the results "
-            "directory that the search ran in."
+            f"The best trial of the search {name} has no weights in {store.place}. Use the "
+            "results directory that the search ran in."
         )
     reason = f"trial {best[0]['number']} of the search {name} is its best on validation"
     if len(plan.objectives) > 1:

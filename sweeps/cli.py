@@ -15,8 +15,10 @@ from rich.table import Column, Table
 
 from medrec import plugins
 from medrec.errors import MedrecError
-from sweeps.errors import SweepError
+from sweeps.arguments import ResultsDirectory
+from sweeps.errors import InterruptedStudyError, SweepError
 
+GOES_ON = 75  # exit code of a run that was told to stop; schedulers start it again
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 _LISTS = {
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         _err.print("Interrupted. Run the same command again to go on: what was finished is kept.")
         sys.exit(130)
+    except InterruptedStudyError as error:
+        _err.print(f"medsweep: {error}", style="yellow", markup=False)
+        sys.exit(GOES_ON)
     except (MedrecError, SweepError) as error:
         _err.print(f"medsweep: {error}", style="red", markup=False)
         sys.exit(1)
@@ -53,8 +58,12 @@ _LATER = {
             "sweeps.calibrate",
             "Measures whether intervals and tests keep their promises.",
         ),
+        "cluster": ("sweeps.launch_files", "Writes and checks launch files for clusters."),
         "compare": ("sweeps.compare", "Shows what changed between two runs of a study."),
+        "monitor": ("sweeps.monitor", "Serves TensorBoard or Optuna's dashboard for a study."),
         "predict": ("sweeps.predict", "Applies an exported model to a cohort."),
+        "probe": ("sweeps.probe", "Measures what trials need, and proposes what to ask for."),
+        "status": ("sweeps.status_page", "Shows what is stored, running, failed and missing."),
     },
     "data": {
         "export": ("sweeps.export", "Writes a cohort in another format."),
@@ -243,12 +252,36 @@ def plan(study: str, settings: tuple[str, ...], out: Path, check: bool, as_json:
         click.echo(line)
 
 
+class _Limit(click.ParamType[tuple[str, int]]):
+    """NAME=N."""
+
+    name = "NAME=N"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        name, _, most = value.partition("=")
+        if not name or not most.isdigit() or int(most) < 1:
+            self.fail(f"takes a name and a number from 1 up, as team=4, but got {value!r}.")
+        return name, int(most)
+
+
 @medsweep.command()
 @_study
 @_set
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Results directory.")
+@click.option("--out", required=True, help="Results directory, or a place such as s3://bucket/x.")
 @click.option("--executor", type=click.Choice(["ray", "inline"]), default="ray", show_default=True)
-@click.option("--cpus", type=click.IntRange(1), help="Cores Ray may use; all by default.")
+@click.option("--cpus", type=click.IntRange(1), help="Cores our own Ray may use; all by default.")
+@click.option("--address", help="Join a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+@click.option("--concurrent", type=click.IntRange(1), help="Trials at a time; default: what fits.")
+@click.option(
+    "--limit",
+    "limits",
+    type=_Limit(),
+    multiple=True,
+    help="At most N trials of all studies on the cluster that give this name.",
+)
+@click.option("--wait", is_flag=True, help="Wait while another run works on the directory.")
 @click.option("--no-check", is_flag=True, help="Do not let every arm take a first step before.")
 @click.option(
     "--rerun-stale", is_flag=True, help="Set trials of other code aside, and compute them again."
@@ -257,40 +290,59 @@ def plan(study: str, settings: tuple[str, ...], out: Path, check: bool, as_json:
 def run(
     study: str,
     settings: tuple[str, ...],
-    out: Path,
-    executor: str,
+    out: str,
+    executor: Literal["ray", "inline"],
     cpus: int | None,
+    address: str | None,
+    concurrent: int | None,
+    limits: tuple[tuple[str, int], ...],
+    wait: bool,
     no_check: bool,
     rerun_stale: bool,
     no_tables: bool,
 ) -> None:
     """Runs what is missing of a study, then makes its tables and report. Safe to repeat.
 
+    Exit codes: 0 done, or the study's budget is spent; 1 refused, or trials failed; 75 told to
+    stop (SIGTERM, SIGUSR1), and the same command goes on.
+
     \b
     Examples:
       medsweep run demo --out results/demo
       medsweep run demo --set cohort=m4 --set seeds=[0,1,2,3,4] --out results/m4
+      medsweep run demo --out /shared/demo --address auto
     """  # noqa: D301  click reads the control character
+    from sweeps.engine import EngineOptions
     from sweeps.errors import TrialsFailedError
+    from sweeps.mirror import mirrored
     from sweeps.run import run_study
     from sweeps.study import load_study
 
     loaded = load_study(study, settings)
+    options = EngineOptions(executor, cpus, address, concurrent, dict(limits))
+    if address is not None and address.startswith("ray://"):
+        from sweeps.engine import run_on_head
+
+        flags = {"--wait": wait, "--no-check": no_check, "--rerun-stale": rerun_stale,
+                 "--no-tables": no_tables}  # fmt: skip
+        given = [flag for flag, is_set in flags.items() if is_set]
+        sys.exit(run_on_head(loaded, out, options, given, lambda text: click.echo(text, nl=False)))
     failed: TrialsFailedError | None = None
     try:
         run_study(
             loaded,
             out,
             _out,
-            "inline" if executor == "inline" else "ray",
-            cpus,
+            options,
             check=not no_check,
             rerun_stale=rerun_stale,
+            wait=wait,
         )
     except TrialsFailedError as error:
         failed = error
     if not no_tables:
-        _make_tables(out, ("md", "csv", "tex", "html"))
+        with mirrored(out) as folder:
+            _make_tables(folder, ("md", "csv", "tex", "html"))
     if failed is not None:
         raise failed
 
@@ -307,34 +359,7 @@ def _make_tables(
         click.echo(path)
 
 
-_directory = click.argument("directory", type=click.Path(path_type=Path))
-
-
-@medsweep.command()
-@_directory
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def status(directory: Path, as_json: bool) -> None:
-    """Shows what is stored, running, failed and missing. Example: medsweep status results/demo."""
-    from sweeps.status import study_status
-
-    state = study_status(directory)
-    if as_json:
-        click.echo(json.dumps(asdict(state)))
-        return
-    table = Table(
-        _arm_column(), "stored", "running", "failed", "missing", "damaged", title=state.name
-    )
-    for arm in state.arms:
-        states = (arm.stored, arm.running, arm.failed, arm.missing, arm.damaged)
-        table.add_row(arm.name, *map(str, states))
-    _out.print(table)
-    for search in state.searches:
-        counts = ", ".join(f"{n} {name}" for name, n in search.states.items()) or "not started"
-        _out.print(f"search {search.name}: {counts}, of {search.asked}")
-    for key, reason in state.failures.items():
-        _out.print(f"[red]failed {key}[/]: ", end="")
-        _out.print(reason, markup=False)
-    _out.print("complete" if state.complete else "incomplete: run the same study again")
+_directory = click.argument("directory", type=ResultsDirectory())
 
 
 @medsweep.command()
@@ -375,13 +400,3 @@ def report(directory: Path, embeddings: Literal["tsne", "pca"] | None) -> None:
     Example: medsweep report results/demo --embeddings pca
     """
     _make_tables(directory, ("html",), embeddings)
-
-
-@medsweep.command()
-@_directory
-@click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True)
-def monitor(directory: Path, port: int) -> None:
-    """Serves TensorBoard for a study on 127.0.0.1. Example: medsweep monitor results/demo."""
-    from sweeps.monitor import serve
-
-    serve(directory, port, _out)

@@ -1,8 +1,9 @@
 """A study's cohort: opened, or made for the study; and what plans need of it."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from medrec.predictions import Predictions
 from medrec.records import CohortOptions
 from medrec.spec import KnowledgeSpec
 from sweeps.errors import StudyError
+from sweeps.reach import fetched_bundle, fetched_cohort, fetched_table, is_uri
 from sweeps.study import CohortRequest, Study, parse
 
 
@@ -113,6 +115,10 @@ def located_knowledge(
         value = getattr(spec, field)
         if value in (None, "embedded"):
             continue
+        if is_uri(value):
+            bundle = field == "bundle"
+            places[field] = str(fetched_bundle(value) if bundle else fetched_table(value, field))
+            continue
         if field == "bundle" and not Path(value).is_dir():
             raise StudyError(f"field {where}.bundle: there is no folder {value}.")
         if field != "bundle" and not Path(value).is_file():
@@ -126,9 +132,10 @@ def located_knowledge(
 
 def _cohort(request: str | CohortRequest, out: Path) -> tuple[str, Path, bool, Cohort]:
     if isinstance(request, str):
-        path = Path(request)
+        path = fetched_cohort(request) if is_uri(request) else Path(request)
         if path.is_dir():
-            return path.resolve().name, path.resolve(), False, Cohort.open(path)
+            name = urlsplit(request).path.rstrip("/") if is_uri(request) else str(path.resolve())
+            return PurePath(name).name, path.resolve(), False, Cohort.open(path)
         if request not in plugins.names("medrec.datasets"):
             raise StudyError(
                 f"field cohort: {request!r} is neither a cohort folder nor a data set. Prepare "

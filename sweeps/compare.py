@@ -15,6 +15,7 @@ import click
 import numpy as np
 from jaxtyping import Float64
 
+from sweeps.arguments import ResultsDirectory
 from sweeps.evaluate import Scores
 from sweeps.record import Arm, StudyRecord
 from sweeps.statistics.inference import Inference, Value
@@ -366,8 +367,8 @@ def _side_by_side(left: Scores, right: Scores, arms: list[str]) -> Scores:
 
 
 @click.command("compare")
-@click.argument("before", metavar="DIR_A", type=click.Path(path_type=Path))
-@click.argument("after", metavar="DIR_B", type=click.Path(path_type=Path))
+@click.argument("before", metavar="DIR_A", type=ResultsDirectory())
+@click.argument("after", metavar="DIR_B", type=ResultsDirectory())
 @click.option(
     "--format", "form", type=click.Choice(["md"]), help="Markdown instead of tables for a screen."
 )

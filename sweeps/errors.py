@@ -5,6 +5,8 @@ SweepError               the message is written for the person who reads it
   StoreError             results cannot be read or recorded; stop
     DamagedTrialError    one stored trial does not match its manifest; `run` computes it again
   BusyError              another driver works on this results directory
+  MachineError           the cluster does not answer, or a machine of it lacks something
+  InterruptedStudyError  the study was told to stop; the same command goes on
   TrialsFailedError      the study ended, but some trials failed; `run` tries them again
   FetchError             a download failed or is not what was published; `fetch` goes on from there
 """
@@ -28,6 +30,14 @@ class DamagedTrialError(StoreError):
 
 class BusyError(SweepError):
     """Another driver holds the results directory."""
+
+
+class MachineError(SweepError):
+    """The cluster does not answer, or its machines cannot run the trials."""
+
+
+class InterruptedStudyError(SweepError):
+    """The study was told to stop before its end; every trial can go on."""
 
 
 class TrialsFailedError(SweepError):

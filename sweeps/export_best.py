@@ -19,6 +19,7 @@ from medrec.light import model_facts
 from medrec.plugins import load
 from medrec.spec import TrialSpec
 from sweeps import exported
+from sweeps.arguments import ResultsDirectory
 from sweeps.choice import Choice, best_arm, best_of_search
 from sweeps.errors import StoreError
 from sweeps.model_card import model_card
@@ -155,7 +156,7 @@ def _request(cohort: Cohort) -> dict[str, Any] | None:
 
 
 @click.command("best")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=ResultsDirectory(weights=True))
 @click.option("--arm", metavar="NAME", help="This arm instead of the best one.")
 @click.option("--search", metavar="NAME", help="The best trial of this search.")
 @click.option(

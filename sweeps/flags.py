@@ -24,7 +24,7 @@ def chosen(options: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flag(name: str, field: FieldInfo) -> click.Option:
-    default = field.get_default(call_default_factory=True)
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
     values = _choices(field.annotation)
     kind: Any = str

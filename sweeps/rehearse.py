@@ -26,6 +26,7 @@ from sweeps.cohorts import StudyData
 from sweeps.errors import StoreError, StudyError
 from sweeps.plan import Plan
 from sweeps.provenance import code_digest, hardware
+from sweeps.reach import derived_folder
 from sweeps.record import Arm
 from sweeps.store import ResultsStore
 
@@ -137,7 +138,7 @@ class _Stage:
         except ValidationError:
             from medrec import trial  # imports torch
 
-            found = _tried(arm, lambda: trial.rehearse(spec, self.notes.root / "cache"))
+            found = _tried(arm, lambda: trial.rehearse(spec, derived_folder(self.notes.place)))
             self._write(spec, {"rehearsal": found.model_dump(mode="json")})
         if found.seconds is not None:
             self.seconds[spec.key] = found.seconds
@@ -170,7 +171,7 @@ class _Stage:
         spec = self._spec(arm)
         note = self._note(spec)
         if not isinstance(note.get("later"), str):
-            later = _tried(arm, lambda: trial.look_later(spec, self.notes.root / "cache"))
+            later = _tried(arm, lambda: trial.look_later(spec, derived_folder(self.notes.place)))
             note = self._write(spec, {**note, "later": later})
         return str(note["later"])
 
@@ -179,11 +180,8 @@ class _Stage:
 
     def _note(self, spec: TrialSpec) -> dict[str, Any]:
         """Returns what is kept of a trial's rehearsal; empty if nothing that can be used."""
-        try:
-            note = json.loads((self.notes.root / FOLDER / f"{spec.key}.json").read_bytes())
-            return dict(note) if note["made_by"] == _made_by(spec) else {}
-        except (OSError, ValueError, TypeError, KeyError):
-            return {}
+        note = self.notes.note(f"{FOLDER}/{spec.key}.json") or {}
+        return note if note.get("made_by") == _made_by(spec) else {}
 
     def _write(self, spec: TrialSpec, note: dict[str, Any]) -> dict[str, Any]:
         full = {**note, "made_by": _made_by(spec)}

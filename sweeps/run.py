@@ -1,75 +1,88 @@
 """`medsweep run`: whatever of a study is missing, and nothing that is stored."""
 
-import fcntl
-import importlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
 
-from medrec.spec import Resources, TrialSpec
+from medrec.spec import TrialSpec
+from sweeps.budgets import told as limits_told
 from sweeps.cohorts import StudyData, study_data
+from sweeps.engine import EngineOptions, engine, executor_module
 from sweeps.errors import (
-    BusyError,
     DamagedTrialError,
+    InterruptedStudyError,
     StoreError,
-    StudyError,
     TrialsFailedError,
 )
+from sweeps.gate import Gate
+from sweeps.job import Job
+from sweeps.locks import exclusive
 from sweeps.plan import Plan, make_plan
 from sweeps.plan_diff import plan_diff, told
 from sweeps.progress import Progress
+from sweeps.reach import published, working_folder
 from sweeps.record import StudyRecord
 from sweeps.rehearse import known_seconds, rehearse_plan
 from sweeps.retuned import follow_ups, settle
 from sweeps.search import Search
+from sweeps.session import Session
 from sweeps.store import ResultsStore
 from sweeps.study import Study
 from sweeps.visits import facts_of
 
-Executor = Literal["ray", "inline"]
-_OURS = {".lock", "cache", "cases.html", "cohort", "damaged", "failed", "figures", "rehearsals",
-         "report.html", "running", "searches", "superseded", "tables", "tensorboard", "trials",
-         "visits.parquet"}  # fmt: skip
-_EXECUTORS = {"ray": "sweeps.executors.ray_tune", "inline": "sweeps.executors.inline"}
+_OURS = {".lock", "cache", "cases.html", "cohort", "damaged", "data", "failed", "figures",
+         "lease.json", "rehearsals", "report.html", "running", "searches", "sessions",
+         "superseded", "tables", "tensorboard", "trials", "visits.parquet"}  # fmt: skip
 
 
 def run_study(
     study: Study,
-    out: Path,
+    out: Path | str,
     console: Console,
-    executor: Executor = "ray",
-    cpus: int | None = None,
+    options: EngineOptions | None = None,
     *,
     check: bool = True,
     rerun_stale: bool = False,
+    wait: bool = False,
 ) -> StudyRecord:
     """Runs what is missing of a study and returns its record. Safe to repeat, also after a kill.
 
     Args:
         study: the study.
-        out: results directory.
+        out: results directory: a folder, or a place that pyarrow reaches, such as s3://….
         console: where progress goes.
-        executor: `ray`, or `inline` for one trial after another in this process.
-        cpus: cores that Ray may use; all of them by default.
+        options: what trials run on; by default a Ray instance of our own.
         check: whether every arm that lacks trials takes a step first; see `sweeps.rehearse`.
         rerun_stale: whether stored trials that other code made are set aside and run again.
+        wait: whether to wait while another driver works on `out`.
 
     Raises:
         BusyError: another driver works on `out`.
         StudyError: the study is wrong, or an arm cannot be trained or ablates nothing.
         StoreError: `out` holds another study, or results cannot be written.
+        MachineError: the cluster does not answer, or lacks something.
+        InterruptedStudyError: the study was told to stop; trials go on another time.
         TrialsFailedError: the study ended, but trials failed.
     """
-    store = ResultsStore(out.resolve())
-    with _exclusive(store.root):
-        data = study_data(study, store.root)
+    store = ResultsStore(out)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    stops: list[Callable[[str], None]] = []
+
+    def lost(reason: str) -> None:
+        for stop in stops:
+            stop(reason)
+
+    with exclusive(store.place, wait, say, lost):
+        data = study_data(study, store.place.local or working_folder(store.place))
         plan = make_plan(study, data)
         _same_study(store, plan.record)
         data.materialise()
@@ -78,13 +91,21 @@ def run_study(
         _announce(plan, store, console, check, rerun_stale)
         store.write_study(plan.record)
         store.write_visits(facts_of(data.cohort))
-        plan = _execute(plan, data, store, console, executor, cpus)
-    failures = _failed(plan, store)
+        before = _failed_suggestions(plan, store)
+        work = _Work(study, data, store, console, options or EngineOptions(), stops)
+        plan, gate = _execute(work, plan)
+    failures = _failed(plan, store, ended=gate.reason is None)
+    failures += (_failed_suggestions(plan, store) - before).elements()
     if failures:
         lines = "\n".join(f"  {label}: {reason}" for label, reason in failures)
         raise TrialsFailedError(
             f"{len(failures)} trials failed; the rest is stored. Mend the cause and run the same "
             f"command again:\n{lines}"
+        )
+    if gate.reason is not None and not gate.budget_spent:
+        raise InterruptedStudyError(
+            f"Stopped before the end: {gate.reason}. Trials that ran wrote a checkpoint; the same "
+            "command goes on from there."
         )
     return plan.record
 
@@ -114,15 +135,21 @@ def _announce(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _execute(
-    plan: Plan,
-    data: StudyData,
-    store: ResultsStore,
-    console: Console,
-    executor: Executor,
-    cpus: int | None,
-) -> Plan:
+@dataclass(frozen=True)
+class _Work:
+    """What running needs to know; `stops` are told when another driver takes the directory."""
+
+    study: Study
+    data: StudyData
+    store: ResultsStore
+    console: Console
+    options: EngineOptions
+    stops: list[Callable[[str], None]]
+
+
+def _execute(work: _Work, plan: Plan) -> tuple[Plan, Gate]:
     """Runs what is missing; returns the plan with the trials that searches led to."""
+    study, data, store, console = work.study, work.data, work.store, work.console
     missing = [spec for key, spec in plan.trials.items() if not store.has(key)]
     searches = [Search(search, store) for search in plan.record.searches]
     open_searches = [s for s in searches if s.remaining()]
@@ -136,94 +163,70 @@ def _execute(
         highlight=False,
     )
     if not left:
-        return plan
+        return plan, Gate(store)
     progress = Progress(
         total, total - left - later, labels(plan.record), console, plan.record.protocol.select
     )
-    module = importlib.import_module(_EXECUTORS[executor])
-    with _engine(executor, cpus, plan.resources), progress:
-        _run_all(module, missing, open_searches, store.root, progress)
-        settled = settle(plan, store)
-        if settled != plan:
-            _run_retuned(module, plan, settled, store, progress)
-    return settled
+    module = executor_module(work.options)
+    example = missing[0] if missing else open_searches[0].plan.base
+    with Session(store, progress, work.options.executor, study.budget) as session:
+        gate = Gate(store, session.id, study.budget, session.spent)
+        work.stops.append(gate.notice)
+        progress.limits = partial(_limits, study, session)
+        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        with engine(work.options, example, store, session, say) as allowed, gate.heeding_signals():
+            job = Job(store, progress, gate, allowed, partial(published, store=store))
+            with progress:
+                plan = _run_all(module, missing, open_searches, plan, job)
+        _told_end(gate, session, console)
+    return plan, gate
 
 
 def _run_all(
     module: ModuleType,
     missing: list[TrialSpec],
     searches: list[Search],
-    root: Path,
-    progress: Progress,
-) -> None:
-    module.run_plan(missing, root, progress)
+    plan: Plan,
+    job: Job,
+) -> Plan:
+    """Runs plan, searches, and the trials of re-tuned arms, whose settings are known only then."""
+    module.run_plan(missing, job)
     for search in searches:
-        search.on_suggested = partial(progress.suggested, search.plan.name)
-        module.run_search(search, root, progress)
+        search.on_suggested = partial(job.progress.suggested, search.plan.name)
+        module.run_search(search, job)
+    settled = settle(plan, job.store)
+    if settled == plan:
+        return plan
+    job.store.write_study(settled.record)
+    new = [spec for key, spec in settled.trials.items() if key not in plan.trials]
+    tuned = [spec for spec in new if not job.store.has(spec.key)]
+    job.progress.labels.update(labels(settled.record))
+    job.progress.cached += follow_ups(plan) - follow_ups(settled) - len(tuned)
+    module.run_plan(tuned, job)
+    return settled
 
 
-def _run_retuned(
-    module: ModuleType, before: Plan, settled: Plan, store: ResultsStore, progress: Progress
-) -> None:
-    """Runs the trials of re-tuned arms, whose settings are known now."""
-    store.write_study(settled.record)
-    new = [spec for key, spec in settled.trials.items() if key not in before.trials]
-    missing = [spec for spec in new if not store.has(spec.key)]
-    progress.labels.update(labels(settled.record))
-    progress.cached += follow_ups(before) - follow_ups(settled) - len(missing)
-    module.run_plan(missing, store.root, progress)
+def _limits(study: Study, session: Session) -> str:
+    return limits_told(study.budget, session.spent())
 
 
-@contextmanager
-def _engine(executor: Executor, cpus: int | None, needed: Resources) -> Iterator[None]:
-    if executor == "inline":
-        yield
+def _told_end(gate: Gate, session: Session, console: Console) -> None:
+    """Says why the study stopped before its end, if it did."""
+    gate.open_again()
+    if gate.reason is None:
         return
-    from cluster.connection import available, local_ray
-
-    with local_ray(cpus):
-        there = available()
-        for field, asked, has in (
-            ("cpus", needed.cpus, there.get("CPU", 0.0)),
-            ("gpus", needed.gpus, there.get("GPU", 0.0)),
-        ):
-            if asked > has:
-                raise StudyError(
-                    f"field resources.{field}: a trial asks for {asked:g}, but there are {has:g} "
-                    "here, so it could never start. Ask for less, or run it elsewhere."
-                )
-        yield
-
-
-@contextmanager
-def _exclusive(root: Path) -> Iterator[None]:
-    """Holds the directory's lock, which the system frees when this process ends in any way."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write to {root}: {error.strerror}. Choose another --out, or mend it."
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise BusyError(
-            f"Another medsweep run works on {root}. Wait for it, or use another --out."
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    session.end("budget" if gate.budget_spent else "interrupted", gate.reason)
+    if gate.budget_spent:
+        text = f"{gate.reason} What is missing runs when the study's `budget` allows more."
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _same_study(store: ResultsStore, record: StudyRecord) -> None:
-    if not (store.root / "study.json").is_file():
-        foreign = sorted({path.name for path in store.root.iterdir()} - _OURS)
+    if not store.place.exists("study.json"):
+        foreign = sorted(set(store.place.names()) - _OURS)
         if foreign:
             raise StoreError(
-                f"{store.root} holds no study but other things ({', '.join(foreign[:3])}). "
+                f"{store.place} holds no study but other things ({', '.join(foreign[:3])}). "
                 "Choose an empty or new folder as --out."
             )
         return
@@ -233,12 +236,12 @@ def _same_study(store: ResultsStore, record: StudyRecord) -> None:
         return  # unreadable: written anew; trials are told apart by their keys
     if stored.name != record.name:
         raise StoreError(
-            f"{store.root} holds the study {stored.name!r}, not {record.name!r}. "
+            f"{store.place} holds the study {stored.name!r}, not {record.name!r}. "
             "Use another --out."
         )
     if stored.cohort.fingerprint != record.cohort.fingerprint:
         raise StoreError(
-            f"{store.root} holds results on cohort {stored.cohort.name} "
+            f"{store.place} holds results on cohort {stored.cohort.name} "
             f"({stored.cohort.fingerprint[:12]}), but the study now names {record.cohort.name} "
             f"({record.cohort.fingerprint[:12]}). Use another --out, or that cohort."
         )
@@ -248,7 +251,7 @@ def _same_study(store: ResultsStore, record: StudyRecord) -> None:
             was = getattr(earlier.get(search.name, search), field)
             if was != getattr(search, field):
                 raise StoreError(
-                    f"{store.root}: the search {search.name!r} was started with {field} {was}, "
+                    f"{store.place}: the search {search.name!r} was started with {field} {was}, "
                     f"not {getattr(search, field)}. Give it another name in the study."
                 )
 
@@ -263,14 +266,17 @@ def _set_aside_damaged(store: ResultsStore, console: Console) -> None:
             console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def _failed(plan: Plan, store: ResultsStore) -> list[tuple[str, str]]:
+def _failed(plan: Plan, store: ResultsStore, ended: bool) -> list[tuple[str, str]]:
+    """Returns label and reason of failed trials; where the study ended, of missing ones too."""
     names = labels(plan.record)
     failures = store.failures()
     found = [
         (names[key], failures.get(key, {}).get("reason", "not run"))
         for key in plan.trials
-        if not store.has(key)
+        if not store.has(key) and (ended or key in failures)
     ]
+    if not ended:
+        return found
     for arm in plan.record.arms:
         if arm.is_waiting:
             reason = (
@@ -279,3 +285,16 @@ def _failed(plan: Plan, store: ResultsStore) -> list[tuple[str, str]]:
             )
             found.append((f"{arm.name} (every seed)", reason))
     return found
+
+
+def _failed_suggestions(plan: Plan, store: ResultsStore) -> Counter[tuple[str, str]]:
+    """Returns label and reason of each trial of a search that failed.
+
+    They are a search's own business, and not tried again; the run in which they failed says so.
+    """
+    return Counter(
+        (f"{search.name} {note['number']}", str(note.get("reason")))
+        for search in plan.record.searches
+        for note in store.search_records(search.name)
+        if note["state"] == "failed"
+    )

@@ -37,9 +37,12 @@ def same_arms(studies: int, seed: int) -> Iterator[float]:
 
 def _one(cohort: int, folder: Path) -> float:
     from medrec.evaluation import metrics
+    from sweeps.engine import EngineOptions
     from sweeps.run import run_study
 
-    record = run_study(_study(cohort), folder, Console(quiet=True), "inline", check=False)
+    record = run_study(
+        _study(cohort), folder, Console(quiet=True), EngineOptions("inline"), check=False
+    )
     store = ResultsStore(folder)
     halves = split(evaluate_arms(store, record, "all"))
     inference = Inference(halves, metrics(), ["one", "one"], Analysis(), 1000, cohort)

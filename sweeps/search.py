@@ -11,6 +11,7 @@ told before, not on whether the driver was restarted in between.
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,14 @@ from medrec.metrics._base import Metric
 from medrec.spec import TrialSpec
 from search_spaces._base import contains
 from sweeps.errors import StoreError
+from sweeps.reach import working_folder
 from sweeps.record import SearchPlan
 from sweeps.space import from_json, suggest_from
 from sweeps.specs import configured, dimension_value
 from sweeps.store import ResultsStore
+from sweeps.suggestions import Row
 
 Record = dict[str, Any]
-Row = dict[str, float]
 
 
 class Search:
@@ -49,8 +51,10 @@ class Search:
         self._live: dict[int, optuna.Trial] = {}
         self._waiting: list[int] = []
         self._twins: dict[str, list[int]] = {}  # suggestions that wait for a running equal
+        self._journal = self._new_journal()
         self._study = self._create_study()
         self._rebuild()
+        self._send_journal()
 
     # ------------------------------------------------------------------ asking
 
@@ -61,6 +65,8 @@ class Search:
         one that runs now shares the result when it ends.
         """
         while (number := self._next_number()) is not None:
+            if number in self._live:  # it was given back
+                return number, self.spec(self._live[number].params)
             trial = self._ask(number, self._given(number))
             spec = self.spec(trial.params)
             state = self._state_of(spec.key)
@@ -75,6 +81,10 @@ class Search:
             else:
                 self.finish(number, [])
         return None
+
+    def give_back(self, number: int) -> None:
+        """Takes back a trial that stopped before its end, to be suggested again."""
+        self._waiting.insert(0, number)
 
     def _next_number(self) -> int | None:
         """Returns what to try next: first what an earlier run left unfinished."""
@@ -157,6 +167,7 @@ class Search:
         if outcome["state"] == "pruned":
             self.store.forget_running(record["key"])
         self._tell(self.records[number], self._live.pop(number, None))
+        self._send_journal()
         for twin in self._twins.pop(record["key"], []):
             self.finish(twin, [])
         return self.records[number]
@@ -181,7 +192,12 @@ class Search:
             return {
                 k: earlier[0][k] for k in ("state", "values", "epochs", "curve", "reason", "held")
             }
-        return {"state": "pruned", **self._measured(rows)}
+        times = [row["seconds"] for row in rows if "seconds" in row]
+        return {
+            "state": "pruned",
+            **self._measured(rows),
+            **({"seconds": sum(times)} if times else {}),
+        }
 
     def _measured(self, rows: list[Row]) -> Record:
         if not rows:
@@ -241,18 +257,32 @@ class Search:
 
     def _create_study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        journal = self.store.write_text(f"{self.folder}/journal.log", "")
-        # Left by a driver that was killed; this one holds the directory's lock.
-        journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
         directions = [
             StudyDirection.MINIMIZE if self._minimises(name) else StudyDirection.MAXIMIZE
             for name in self.plan.objectives
         ]
         return optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))),
+            storage=JournalStorage(JournalFileBackend(str(self._journal))),
             study_name=self.plan.name,
             directions=directions,
         )
+
+    def _new_journal(self) -> Path:
+        """Returns an empty journal: in the results directory, or one that is sent there."""
+        name = f"{self.folder}/journal.log"
+        if self.store.place.local is not None:
+            journal = self.store.write_text(name, "")
+        else:
+            journal = working_folder(self.store.place) / name
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            journal.write_text("")
+        # Left by a driver that was killed; this one holds the directory's lock.
+        journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+        return journal
+
+    def _send_journal(self) -> None:
+        if self.store.place.local is None:
+            self.store.write_bytes(f"{self.folder}/journal.log", self._journal.read_bytes())
 
     def _rebuild(self) -> None:
         for record in self.store.search_records(self.plan.name):
@@ -279,7 +309,7 @@ class Search:
         )
         if not same:
             raise StoreError(
-                f"{self.store.root / self.folder} holds a search with other settings, space or "
+                f"{self.store.place.at(self.folder)} holds a search with other settings, space or "
                 f"objectives than {self.plan.name!r} has now (its trial {record['number']}). "
                 "Give the search another name in the study."
             )

@@ -1,53 +1,144 @@
-"""Our search as a Ray Tune searcher. Ray's own OptunaSearch is not used; see docs/decisions."""
+"""Our plans and searches as a Ray Tune searcher; Ray's own OptunaSearch is not used.
 
-from pathlib import Path
+Tune asks for trials and tells how they end. What counts is in the store, not in Tune: a trial
+whose process was lost, or that was interrupted, is given back, and goes on from its checkpoint as
+a new trial of Tune's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from sweeps.search import Row, Search
+from medrec.spec import TrialSpec
+from sweeps.job import Job
+from sweeps.suggestions import Row, Suggestions
+
+INTERRUPTED = "interrupted"
+_KEPT = ("epoch", "seconds")
+LOSSES = 3  # of a trial's process with no epoch finished in between; then the trial has failed
+
+
+@dataclass
+class _Trial:
+    """A trial of ours, over all the trials of Tune's that it takes."""
+
+    number: int
+    spec: TrialSpec
+    rows: list[Row] = field(default_factory=list)
+    losses: int = 0
+    epochs_at_loss: int = 0
+
+    def lose(self) -> int:
+        """Returns how often its process was lost since it last finished an epoch."""
+        moved = len(self.rows) > self.epochs_at_loss
+        self.losses = 1 if moved else self.losses + 1
+        self.epochs_at_loss = len(self.rows)
+        return self.losses
 
 
 class StoreSearcher(Searcher):
-    """Passes suggestions to Tune and outcomes back. What counts is in the store, not in Tune."""
+    """Passes suggestions to Tune, and outcomes back.
 
-    def __init__(self, search: Search, root: Path) -> None:
-        super().__init__(metric=f"best_{search.plan.objectives[0]}", mode="max")
-        self.search = search
-        self.root = root
-        self._numbers: dict[str, int] = {}
-        self._rows: dict[str, list[Row]] = {}
+    Args:
+        suggestions: a plan's or a search's.
+        job: where results go, who watches, and when to stop.
+        metric: of the reported rows; higher is better.
+        most: trials at a time; None leaves it to the job.
+        why: returns what is known of how a trial of Tune's lost its process.
+    """
+
+    def __init__(
+        self,
+        suggestions: Suggestions,
+        job: Job,
+        metric: str,
+        most: int | None,
+        why: Callable[[str], str],
+    ) -> None:
+        super().__init__(metric=metric, mode="max")
+        self.suggestions, self.job, self.most, self.why = suggestions, job, most, why
+        self._running: dict[str, _Trial] = {}
+        self._given_back: dict[int, _Trial] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Returns the next trial's configuration, or that there is none left."""
-        suggestion = self.search.suggest()
+        """Returns the next trial's configuration, None for later, or that there is none left."""
+        running = len(self._running)
+        later = None if running else Searcher.FINISHED  # one that runs may be given back
+        wants = self.suggestions.remaining()
+        if not wants or not self.job.gate.room(running):
+            return later
+        wants = wants if self.most is None else min(wants, self.most)
+        if running >= self.job.allowed(wants):
+            return None
+        suggestion = self.suggestions.suggest()
         if suggestion is None:
-            return Searcher.FINISHED
+            return later
         number, spec = suggestion
-        self._numbers[trial_id] = number
-        self._rows[trial_id] = []
-        return {"spec": spec.model_dump_json(), "root": str(self.root)}
+        trial = self._given_back.pop(number, None) or _Trial(number, spec)
+        self._running[trial_id] = trial
+        return {
+            "spec": self.job.published(spec).model_dump_json(),
+            "root": str(self.job.store.place),
+            "session": self.job.gate.session,
+            "told": len(trial.rows),
+        }
+
+    def started(self, trial_id: str) -> None:
+        """Tune started the trial, maybe not for the first time."""
+        trial = self._running[trial_id]
+        self.job.progress.start(trial.spec.key, trial.spec)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keeps an epoch's metrics, for trials that are stopped early."""
-        row = {k: v for k, v in result.items() if k.startswith("best_") or k == "epoch"}
-        if "epoch" not in row:
+        trial = self._running.get(trial_id)
+        row = {k: v for k, v in result.items() if k.startswith("best_") or k in _KEPT}
+        # An epoch that was told before is told again where an earlier checkpoint had to do.
+        if trial is None or row.get("epoch") is None or row["epoch"] != len(trial.rows) + 1:
             return
-        rows = self._rows[trial_id]
-        # A trial that resumed reports its earlier epochs again.
-        del rows[int(row["epoch"]) - 1 :]
-        rows.append(row)
+        trial.rows.append(row)
+        self.job.progress.epoch(trial.spec.key, row)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Notes how a trial ended: stored, stopped early, or lost."""
-        if trial_id not in self._numbers:
+        """Notes how a trial ended: stored, failed, stopped early, interrupted, or lost."""
+        trial = self._running.pop(trial_id, None)
+        if trial is None:
+            return  # told twice
+        if result is not None and INTERRUPTED in result:
+            self._give_back(trial)
+            self.job.progress.finish(trial.spec.key, "interrupted", None)
+            return
+        if error and not self.job.store.has(trial.spec.key):
+            losses = trial.lose()
+            if losses < LOSSES:
+                self.job.progress.lost(trial.spec.key)
+                self._give_back(trial)
+                return
+            self._end(trial, f"its process was lost {losses} times{self.why(trial_id)}")
             return
         if result is not None:  # of a trial that is stopped, Tune hands over the last result here
+            self._running[trial_id] = trial
             self.on_trial_result(trial_id, result)
-        lost = "its process was lost, also when tried again" if error else None
-        self.search.finish(self._numbers.pop(trial_id), self._rows.pop(trial_id), lost=lost)
+            del self._running[trial_id]
+        self._end(trial, None)
+
+    def _give_back(self, trial: _Trial) -> None:
+        self._given_back[trial.number] = trial
+        self.suggestions.give_back(trial.number)
+
+    def _end(self, trial: _Trial, lost: str | None) -> None:
+        key = trial.spec.key
+        self.suggestions.finish(trial.number, trial.rows, lost=lost)
+        failure = self.job.store.failure(key)
+        if self.job.store.has(key):
+            self.job.progress.finish(key, "complete", None)
+        elif lost is not None or failure is not None:
+            self.job.progress.finish(key, "failed", lost or (failure or {})["reason"])
+        else:
+            self.job.progress.finish(key, "pruned", None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves nothing in the copy of itself that Tune pickles and we never read."""

@@ -143,6 +143,16 @@ class ArmRequest(Frozen):
     )
 
 
+class RunBudget(Frozen):
+    """What a study may spend in all, over every time it is run; none is no limit."""
+
+    max_trials: int | None = Field(default=None, ge=1, description="finished trials")
+    max_hours: float | None = Field(default=None, gt=0, description="hours that drivers ran")
+    max_gpu_hours: float | None = Field(
+        default=None, gt=0, description="hours times GPUs of all trials, failed ones too"
+    )
+
+
 class PublishedRequest(Frozen):
     """A paper's table to stand beside our numbers."""
 
@@ -170,6 +180,7 @@ class Study(Frozen):
         default_factory=dict, description="loop settings of every arm and search"
     )
     resources: Resources = Resources()
+    budget: RunBudget = RunBudget()
     arms: tuple[ArmRequest, ...] = Field(min_length=1)
     reference: str = Field(description="name of the arm that differences are taken to")
     searches: tuple[SearchRequest, ...] = ()

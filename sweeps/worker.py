@@ -1,79 +1,159 @@
 """One trial in one process, whoever started it: run, watch, store. The same for every executor."""
 
 import errno
+import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medrec.errors import MedrecError
+from medrec.errors import Interrupted, LostWorkerError, MedrecError
 from medrec.spec import TrialSpec
 from sweeps.errors import StoreError
+from sweeps.places import LocalPlace
 from sweeps.provenance import trial_environment, utc_now
+from sweeps.reach import here
 from sweeps.store import ResultsStore
+from sweeps.suggestions import Row
 from sweeps.tensorboard import EventWriter
 
-Row = dict[str, float]
+if TYPE_CHECKING:
+    from medrec.distributed import Group
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def run_trial(spec: TrialSpec, root: Path, report: Callable[[Row], None]) -> str | None:
+def _never() -> bool:
+    return False
+
+
+def run_trial(
+    spec: TrialSpec,
+    store: ResultsStore,
+    report: Callable[[Row], None],
+    *,
+    group: "Group | None" = None,
+    notice: Callable[[], bool] = _never,
+) -> str | None:
     """Runs a trial unless it is stored already, and stores it.
+
+    Args:
+        spec: the trial.
+        store: of the results.
+        report: is told of every epoch.
+        group: the workers of the trial, of which this is the first; None where it is alone.
+        notice: asked at every step whether to write a checkpoint and end.
 
     Returns:
         None when the trial is stored; otherwise why it failed, which is also in `failed/`.
 
     Raises:
         StoreError: results cannot be recorded; the study must stop.
+        Interrupted: `notice` said so; the trial goes on another time.
+        LostWorkerError: another worker of the trial is gone; the trial goes on in a new group.
     """
-    store = ResultsStore(root)
     key = spec.key
     if store.has(key):
         return None
     store.try_again(key)
-    began, kept = time.perf_counter(), _kept(spec, store)
-    try:
-        _run_and_store(spec, store, report, kept)
-    except StoreError:
-        raise
-    except MedrecError as error:
-        reason = str(error)
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise StoreError(
-                f"Cannot write below {root}: {error.strerror}. Free space or mend the "
-                "permissions, then run the same command: finished trials are kept."
-            ) from error
-        reason = explained(error)
-    except Exception as error:  # a defect in one arm must not end the others
-        reason = explained(error)
-    else:
-        return None
-    # Epochs that the checkpoint holds are not lost: the next attempt goes on from them.
-    saved = max(0.0, _kept(spec, store) - kept)
+    began = time.perf_counter()
+    with _checkpoint(key, store) as checkpoint:
+        kept = _kept(spec, checkpoint)
+        try:
+            _run_and_store(spec, store, report, checkpoint, kept, group, notice)
+        except (StoreError, Interrupted, LostWorkerError):
+            raise
+        except MedrecError as error:
+            reason = str(error)
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise StoreError(
+                    f"Cannot write below {store.place}: {error.strerror}. Free space or mend the "
+                    "permissions, then run the same command: finished trials are kept."
+                ) from error
+            reason = explained(error)
+        except Exception as error:  # a defect in one arm must not end the others
+            reason = explained(error)
+        else:
+            return None
+        # Epochs that the checkpoint holds are not lost: the next attempt goes on from them.
+        saved = max(0.0, _kept(spec, checkpoint) - kept)
     store.record_failure(key, reason, max(0.0, time.perf_counter() - began - saved))
     return reason
 
 
-def _checkpoint(spec: TrialSpec, store: ResultsStore) -> Path:
-    return store.root / "running" / spec.key / "checkpoint.safetensors"
+def assist_trial(spec: TrialSpec, store: ResultsStore, rank: int, meeting: str, host: str) -> None:
+    """Takes part in a trial as one of its further workers, until the first one ends it.
+
+    Args:
+        spec: the trial.
+        store: of the results; nothing is written.
+        rank: of this worker, from 1.
+        meeting: where the first worker waits, as "host:port".
+        host: this worker's own address.
+    """
+    from medrec import trial
+    from medrec.distributed import joined
+
+    own = here(spec, store.place)
+    device = "cuda" if spec.resources.gpus else "cpu"
+    with (
+        _cache(store) as cache,
+        joined(rank, spec.resources.workers, meeting, host, device) as group,
+    ):
+        trial.assist(own, cache, group=group)
 
 
-def _kept(spec: TrialSpec, store: ResultsStore) -> float:
+@contextmanager
+def _checkpoint(key: str, store: ResultsStore) -> Iterator[Path]:
+    """Gives the file of the trial's checkpoint: in the results directory where that is a folder.
+
+    Elsewhere it is a copy, which `_Copies` sends after each epoch.
+    """
+    if isinstance(store.place, LocalPlace):
+        yield store.place.path(f"running/{key}/checkpoint.safetensors")
+        return
+    with tempfile.TemporaryDirectory(prefix="medsweep-trial-") as folder:
+        path = Path(folder) / "checkpoint.safetensors"
+        store.fetch_checkpoint(key, path)
+        yield path
+
+
+@contextmanager
+def _cache(store: ResultsStore) -> Iterator[Path]:
+    """Gives a folder for what trials derive from knowledge."""
+    if isinstance(store.place, LocalPlace):
+        yield store.place.path("cache")
+        return
+    from sweeps.caches import cache_folder
+
+    yield cache_folder() / "derived"
+
+
+def _kept(spec: TrialSpec, checkpoint: Path) -> float:
     """Returns the training seconds of earlier attempts that the next one goes on from."""
-    from medrec import trial  # imports torch, which drivers do without
+    from medrec import trial
 
-    return trial.kept_seconds(spec, _checkpoint(spec, store))
+    return trial.kept_seconds(spec, checkpoint)
 
 
 def _run_and_store(
-    spec: TrialSpec, store: ResultsStore, report: Callable[[Row], None], kept: float
+    spec: TrialSpec,
+    store: ResultsStore,
+    report: Callable[[Row], None],
+    checkpoint: Path,
+    kept: float,
+    group: "Group | None",
+    notice: Callable[[], bool],
 ) -> None:
-    from medrec import trial
+    from medrec import trial  # imports torch, which drivers do without
+    from medrec.distributed import ALONE
 
     held: list[Row] = []
     started = utc_now()
-    with EventWriter(store.root / "tensorboard" / spec.key, spec) as events:
+    with _events(spec, store) as events, _cache(store) as cache:
 
         def watch(row: Row) -> None:
             events.epoch(row)
@@ -81,15 +161,24 @@ def _run_and_store(
             # stops nothing.
             if row["epoch"] >= spec.training.epochs:
                 held.append(row)
-            else:
-                report(row)
+                return
+            if store.place.local is None:
+                store.send_checkpoint(spec.key, checkpoint)
+            report(row)
 
-        result = trial.run(
-            spec,
-            watch,
-            checkpoint=_checkpoint(spec, store),
-            cache=store.root / "cache",
-        )
+        try:
+            result = trial.run(
+                here(spec, store.place),
+                watch,
+                checkpoint=checkpoint,
+                cache=cache,
+                group=group or ALONE,
+                notice=notice,
+            )
+        except Interrupted:
+            if store.place.local is None:
+                store.send_checkpoint(spec.key, checkpoint)
+            raise
     summary = {
         "spec": spec.without_places().model_dump(mode="json"),
         "best_epoch": result.best_epoch,
@@ -105,6 +194,22 @@ def _run_and_store(
     store.save(spec.key, summary, list(result.history), result.predictions, result.weights)
     for row in held:
         report(row)
+
+
+@contextmanager
+def _events(spec: TrialSpec, store: ResultsStore) -> Iterator[EventWriter]:
+    """Gives the trial's event writer; where results are no folder, its file is sent at the end."""
+    name = f"tensorboard/{spec.key}"
+    if isinstance(store.place, LocalPlace):
+        with EventWriter(store.place.path(name), spec) as events:
+            yield events
+        return
+    with tempfile.TemporaryDirectory(prefix="medsweep-events-") as folder:
+        try:
+            with EventWriter(Path(folder), spec) as events:
+                yield events
+        finally:
+            store.send_folder(Path(folder), name)
 
 
 def explained(error: Exception) -> str:

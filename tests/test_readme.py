@@ -68,6 +68,7 @@ def test_options_in_the_docs_exist(page: Path):
     commands = [_resolved(["data", *line.split()]) for line in (*data, "knowledge", "export")]
     commands += [_resolved([name]) for name in cli.medsweep.list_commands(None)]
     commands += [_resolved(["export", name]) for name in ("best", "results")]
+    commands += [_resolved(["cluster", name]) for name in ("render", "check")]
     known = set().union(*map(_options, commands))
     used = set(re.findall(r"`(?:[^`]* )?(--[a-z0-9]+(?:-[a-z0-9]+)*)(?=[ `])", page.read_text()))
     assert used or "--" not in page.read_text()

@@ -1,61 +1,60 @@
 """Trials on Ray Tune: a frozen list for plans, our searcher and ASHA for searches.
 
-Ray schedules, places, retries and stops. It keeps no results: workers write the store.
+Ray schedules, places and stops. It keeps no results: workers write the store.
 """
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 # Before ray is imported: no event files and no tables of its own; final reports need no metric;
-# Ctrl-C ends the run instead of looking like its end.
+# Ctrl-C ends the run instead of looking like its end; no snapshots of what the store knows; our
+# searcher alone says how many trials may wait.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
 
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from cluster.drains import draining
+from cluster.placement import Demand
+from medrec.errors import Interrupted
 from medrec.spec import Resources, TrialSpec
 from sweeps.errors import StoreError
-from sweeps.progress import Progress
+from sweeps.gate import Notice
+from sweeps.job import Job
 from sweeps.search import Search
-from sweeps.searcher import StoreSearcher
+from sweeps.searcher import INTERRUPTED, StoreSearcher
 from sweeps.store import ResultsStore
+from sweeps.suggestions import PlanQueue, Row, Suggestions
 from sweeps.worker import run_trial
 
-RETRIES = 3  # of a trial whose process died; it resumes from its last epoch
 _STORE_ERROR = "store_error"
 
 
-def run_plan(trials: Iterable[TrialSpec], root: Path, progress: Progress) -> None:
+def run_plan(trials: Iterable[TrialSpec], job: Job) -> None:
     """Runs every trial of a plan, each with its full budget.
 
     Raises:
         StoreError: results cannot be recorded.
     """
-    specs = {spec.key: spec for spec in trials}
-    if not specs:
-        return
-    space = {
-        "spec": tune.grid_search([spec.model_dump_json() for spec in specs.values()]),
-        "root": str(root),
-    }
-    resources = next(iter(specs.values())).resources
-    _fit(space, resources, BasicVariantGenerator(), FIFOScheduler(), 1, None, root, progress)
-    store = ResultsStore(root)
-    for key in specs:
-        if not store.has(key) and key not in store.failures():
-            store.record_failure(key, f"its process was lost {RETRIES + 1} times")
+    specs = list(trials)
+    if specs:
+        metric = f"best_{specs[0].protocol.select}"
+        queue = PlanQueue(specs, job.store)
+        _fit(queue, specs[0].resources, FIFOScheduler(), None, job, metric)
 
 
-def run_search(search: Search, root: Path, progress: Progress) -> None:
+def run_search(search: Search, job: Job) -> None:
     """Runs a search; ASHA stops the trials that fall behind, if the study asks for it.
 
     Raises:
@@ -64,42 +63,38 @@ def run_search(search: Search, root: Path, progress: Progress) -> None:
     plan = search.plan
     scheduler: TrialScheduler = FIFOScheduler()
     epochs = plan.base.training.epochs
+    metric = f"best_{plan.objectives[0]}"
     if plan.early_stopping is not None:
         scheduler = AsyncHyperBandScheduler(
             time_attr="epoch",
-            metric=f"best_{plan.objectives[0]}",
+            metric=metric,
             mode="max",  # the plan refuses early stopping by a metric where lower is better
             max_t=epochs + 1,  # the last epoch is never stopped
             grace_period=min(plan.early_stopping["grace_epochs"], epochs),
             reduction_factor=plan.early_stopping["reduction"],
         )
-    searcher = StoreSearcher(search, root)
-    resources = plan.base.resources
-    _fit({}, resources, searcher, scheduler, plan.trials, plan.concurrent, root, progress)
+    _fit(search, plan.base.resources, scheduler, plan.concurrent, job, metric)
 
 
 def _fit(
-    space: dict[str, Any],
+    suggestions: Suggestions,
     resources: Resources,
-    searcher: Any,
     scheduler: TrialScheduler,
-    samples: int,
-    concurrent: int | None,
-    root: Path,
-    progress: Progress,
+    most: int | None,
+    job: Job,
+    metric: str,
 ) -> None:
     scratch = tempfile.mkdtemp(prefix="medsweep-tune-")  # Tune's own notes; worthless afterwards
-    watch = _Watch(progress, ResultsStore(root))
-    requested = {"cpu": resources.cpus, "gpu": resources.gpus}
-    trainable = tune.with_resources(_trainable, requested)
+    watch = _Watch(job)
+    watch.searcher = StoreSearcher(suggestions, job, metric, most, watch.why)
+    bundle = Demand(resources.cpus, resources.gpus, resources.memory).bundle()
+    placement = tune.PlacementGroupFactory([bundle] * resources.workers, strategy="PACK")
     tuner = tune.Tuner(
-        trainable,
-        param_space=space,
+        tune.with_resources(_trainable, placement),
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=watch.searcher,
             scheduler=scheduler,
-            num_samples=samples,
-            max_concurrent_trials=concurrent,
+            num_samples=sys.maxsize,  # the searcher says when there is no other
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -107,7 +102,7 @@ def _fit(
             storage_path=scratch,
             verbose=0,
             callbacks=[watch],
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            failure_config=tune.FailureConfig(max_failures=0),  # lost trials are given back
             stop=watch.stopper,
         ),
     )
@@ -121,9 +116,22 @@ def _fit(
 
 def _trainable(config: dict[str, Any]) -> None:
     """Runs in the worker's process, which serves many trials."""
+    from sweeps.executors.group import grouped  # imports torch, which drivers do without
+
     spec = TrialSpec.model_validate_json(config["spec"])
+    store = ResultsStore(config["root"])
+    every = 1.0 if store.place.local else 5.0
+    notice = Notice(store, config["session"], every, draining)
+
+    def report(row: Row) -> None:
+        if row["epoch"] > config["told"]:
+            tune.report(row)
+
     try:
-        run_trial(spec, Path(config["root"]), tune.report)
+        with grouped(spec, store) as group:
+            run_trial(spec, store, report, group=group, notice=notice)
+    except Interrupted:
+        tune.report({INTERRUPTED: True})
     except StoreError as error:
         tune.report({_STORE_ERROR: str(error)})
 
@@ -131,38 +139,60 @@ def _trainable(config: dict[str, Any]) -> None:
 class _Watch(tune.Callback):
     """Turns Tune's events into progress, and a full disk into the end of the study."""
 
-    def __init__(self, progress: Progress, store: ResultsStore) -> None:
-        self.progress = progress
-        self.store = store
+    searcher: StoreSearcher
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
         self.store_error: str | None = None
         self.stopper = _StopOnStoreError(self)
+        self._trials: dict[str, Any] = {}
+        self._ended: list[Any] = []
+        self._husk: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves nothing in the copy of itself that Tune pickles and we never read."""
         return {}
 
+    def why(self, trial_id: str) -> str:
+        """Returns what Ray says of how a trial lost its process, to follow a sentence."""
+        trial = self._trials.get(trial_id)
+        path = trial and trial.error_file
+        try:
+            text = Path(path).read_text() if path else ""
+        except OSError:
+            text = ""
+        if "OutOfMemoryError" in text or "running low on memory" in text:
+            return ": its machine ran out of memory. Give it less to hold, or fewer neighbours"
+        return ""
+
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self.progress.start(_key(trial))
+        self._trials[trial.trial_id] = trial
+        self.searcher.started(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if _STORE_ERROR in result:
             self.store_error = result[_STORE_ERROR]
-        elif "epoch" in result:
-            self.progress.epoch(_key(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        key = _key(trial)
-        if self.store.has(key):
-            self.progress.finish(key, "complete", None)
-        elif (failure := self.store.failures().get(key)) is not None:
-            self.progress.finish(key, "failed", failure["reason"])
-        else:
-            self.progress.finish(key, "pruned", None)
+        self._ended.append(trial)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self.progress.finish(_key(trial), "failed", "its process was lost")
+        self._ended.append(trial)
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        self.job.gate.look()
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Empties trials that ended: Tune keeps all of them, at 65 KB each, until the end."""
+        for trial in self._ended:
+            self._trials.pop(trial.trial_id, None)
+            self._husk = self._husk or trial
+            for name in trial.__dict__.keys() & self._husk.__dict__.keys():
+                if name not in ("trial_id", "status"):
+                    trial.__dict__[name] = self._husk.__dict__[name]
+        self._ended.clear()
 
 
 class _StopOnStoreError(tune.Stopper):
@@ -177,7 +207,3 @@ class _StopOnStoreError(tune.Stopper):
 
     def stop_all(self) -> bool:
         return self.watch.store_error is not None
-
-
-def _key(trial: Any) -> str:
-    return TrialSpec.model_validate_json(trial.config["spec"]).key

@@ -7,6 +7,7 @@ from typing import Any
 from medrec.evaluation import metrics
 from medrec.metrics._base import Metric
 from medrec.predictions import Predictions
+from sweeps.attempts import Unfinished, unfinished
 from sweeps.errors import DamagedTrialError
 from sweeps.evaluate import ROWS, Scope, Scores, evaluate_scopes
 from sweeps.record import Arm, StudyRecord
@@ -45,6 +46,7 @@ class StudyResults:
         damaged: what is wrong with each trial that does not match its manifest, by key; such a
             trial counts as missing.
         calibration: how often drugs of each score were prescribed, for each trial by key.
+        unfinished: what was spent on each trial that is not stored, by key.
     """
 
     record: StudyRecord
@@ -59,6 +61,7 @@ class StudyResults:
     searched: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     damaged: Mapping[str, str] = field(default_factory=dict)
     calibration: Mapping[str, Reliability] = field(default_factory=dict)
+    unfinished: Mapping[str, Unfinished] = field(default_factory=dict)
     _inferences: dict[Scope, Inference] = field(default_factory=dict, repr=False)
 
     def arm(self, name: str) -> Arm:
@@ -147,6 +150,7 @@ def gather(store: ResultsStore, tables: Collection[str] = ALL_SCOPES) -> StudyRe
     keys = [key for key in sorted(used) if store.has(key) and key not in damaged]
     searches = {plan.name: store.search_records(plan.name) for plan in record.searches}
     tried = {str(note["key"]) for notes in searches.values() for note in notes}
+    searched = _searched(store, sorted(tried - used))
     return StudyResults(
         record=record,
         metrics=metrics(),
@@ -159,7 +163,8 @@ def gather(store: ResultsStore, tables: Collection[str] = ALL_SCOPES) -> StudyRe
         subgroups=groups,
         damaged=damaged,
         calibration=calibration,
-        searched=_searched(store, sorted(tried - used)),
+        searched=searched,
+        unfinished=unfinished(store, sorted(used.union(tried).difference(keys, searched))),
     )
 
 

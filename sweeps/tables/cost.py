@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medrec.spec import Resources
+from sweeps.attempts import Unfinished
 from sweeps.provenance import trial_seconds
 from sweeps.record import Arm, SearchPlan
 from sweeps.statistics.inference import Value
@@ -84,13 +85,15 @@ def _columns() -> tuple[Column, ...]:
 def _row(title: str, trials: Mapping[str, Spent], block: str) -> Row:
     spent = trials.values()
     seconds = sum(trial.seconds for trial in spent)
+    cpus = sum(t.seconds * t.resources.cpus * t.resources.workers for t in spent)
+    gpus = sum(t.seconds * t.resources.gpus * t.resources.workers for t in spent)
     rates = [trial.epoch_seconds for trial in spent if trial.epoch_seconds is not None]
     cells = (
         title,
         sum(trial.complete for trial in spent),
         sum(trial.epochs for trial in spent),
-        Value(sum(trial.seconds * trial.resources.cpus for trial in spent) / _HOUR),
-        Value(sum(trial.seconds * trial.resources.gpus for trial in spent) / _HOUR),
+        Value(cpus / _HOUR),
+        Value(gpus / _HOUR),
         sum(trial.failed for trial in spent),
         Value(sum(trial.lost for trial in spent) / seconds) if seconds else None,
         Value(statistics.median(rates)) if rates and block != "total" else None,
@@ -104,8 +107,8 @@ def _arm_trials(results: StudyResults, arm: Arm, usual: Resources) -> dict[str, 
         if key in results.summaries:
             history = results.histories[key].get("seconds", [])
             found[key] = stored_trial(results.summaries[key], len(history), sum(history))
-        elif key in results.failures:
-            found[key] = failed_trial(results.failures[key], usual)
+        elif key in results.unfinished:
+            found[key] = unfinished_trial(results.unfinished[key], usual)
     return found
 
 
@@ -114,15 +117,18 @@ def _search_trials(
 ) -> dict[str, Spent]:
     """Returns a search's trials; of one stopped early, the time follows from its epochs."""
     found, stopped = {}, {}
+    held = search.base.resources
     for record in results.searches[search.name]:
         key, epochs = str(record["key"]), int(record.get("epochs") or 0)
         summary = results.summaries.get(key) or results.searched.get(key)
         if summary is not None:
             found[key] = stored_trial(summary, epochs, None)
-        elif key in results.failures:
-            found[key] = failed_trial(results.failures[key], usual)
+        elif record.get("seconds") is not None:
+            found[key] = stopped_trial(record, results.unfinished.get(key), held)
         elif record.get("state") == "pruned":
             stopped[key] = epochs
+        elif key in results.unfinished:
+            found[key] = unfinished_trial(results.unfinished[key], held)
     rates = [trial.epoch_seconds for trial in found.values() if trial.epoch_seconds is not None]
     each = statistics.median(rates) if rates else 0.0
     for key, epochs in stopped.items():
@@ -154,10 +160,19 @@ def stored_trial(summary: Mapping[str, Any], epochs: int, training: float | None
     )
 
 
-def failed_trial(note: Mapping[str, Any], resources: Resources) -> Spent:
-    """Returns what a trial took that is not stored; notes of old versions say no seconds."""
-    seconds, attempts = float(note.get("seconds", 0.0)), int(note.get("attempts", 0))
-    return Spent(False, 0, seconds, seconds, attempts, None, resources)
+def unfinished_trial(told: Unfinished, resources: Resources) -> Spent:
+    """Returns what a trial took that is not stored: it failed, or waits to go on."""
+    return Spent(False, 0, told.seconds, told.lost, told.attempts, None, resources)
+
+
+def stopped_trial(
+    record: Mapping[str, Any], told: Unfinished | None, resources: Resources
+) -> Spent:
+    """Returns what a trial took that a search stopped early, as the search noted it."""
+    lost, failed = (told.lost, told.attempts) if told else (0.0, 0)
+    epochs, seconds = int(record.get("epochs") or 0), float(record["seconds"])
+    each = seconds / epochs if epochs else None
+    return Spent(False, epochs, seconds + lost, lost, failed, each, resources)
 
 
 def _usual_resources(results: StudyResults) -> Resources:
@@ -169,24 +184,26 @@ def _usual_resources(results: StudyResults) -> Resources:
 
 def _resources(summary: Mapping[str, Any]) -> Resources | None:
     told = (summary.get("spec") or {}).get("resources")
-    return None if told is None else Resources(cpus=told["cpus"], gpus=told["gpus"])
+    if told is None:
+        return None
+    return Resources(cpus=told["cpus"], gpus=told["gpus"], workers=told.get("workers", 1))
 
 
 def _caption(results: StudyResults) -> str:
     seeds = ", ".join(str(seed) for seed in results.record.seeds)
     return (
         f"Study {results.record.name}, training seeds {seeds}. Hours of the clock times the cores "
-        "and the share of a GPU that trials asked for, loading and prediction included; without "
-        "intervals (no resamples). Trials are those trained in full. Share lost: of the time, in "
-        "failed attempts; an attempt whose process died without a word counts with the epochs "
-        f"that it had saved.{_estimated(results)} Trials that several arms or searches share "
+        "and GPUs that trials asked for, over all their workers, loading and prediction included; "
+        "without intervals (no resamples). Trials are those trained in full. Share lost: of the "
+        "time, in failed attempts and in those whose process died."
+        f"{_estimated(results)} Trials that several arms or searches share "
         f"count in each, and once in the total. {cohort_sentence(results)}"
     )
 
 
 def _estimated(results: StudyResults) -> str:
     records: Iterable[dict[str, Any]] = (r for found in results.searches.values() for r in found)
-    stopped = sum(record.get("state") == "pruned" for record in records)
+    stopped = sum(r.get("state") == "pruned" and r.get("seconds") is None for r in records)
     if not stopped:
         return ""
     return (

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /
 
 _CODE = """
 import json, os, sys
-from cluster.connection import local_ray
-with local_ray(1):
+from cluster.connection import connected
+with connected(cpus=1):
     import ray
     print(json.dumps({
         "initialised": ray.is_initialized(),

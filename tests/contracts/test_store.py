@@ -22,11 +22,11 @@ FILES = ("trial.json", "history.parquet", "predictions.parquet", "model.safetens
 HEAD = """
 import os, signal, sys
 from pathlib import Path
-import sweeps.store
+import sweeps.places, sweeps.remote
 from sweeps.errors import StoreError
 from sweeps.store import ResultsStore
 from tests.sweeps import tiny
-store = ResultsStore(Path(sys.argv[1]))
+store = ResultsStore(sys.argv[1])
 """
 REPOSITORY = Path(__file__).parents[2]
 
@@ -41,13 +41,35 @@ def ends(child: subprocess.Popen) -> tuple[int, str]:
     return child.returncode, errors
 
 
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
+def store(request, tmp_path) -> ResultsStore:
+    """A store in a folder, or on an object store."""
+    if request.param == "s3":
+        return ResultsStore(request.getfixturevalue("s3"))
+    return ResultsStore(tmp_path / "results")
+
+
 @pytest.fixture
-def store(tmp_path) -> ResultsStore:
+def folder(tmp_path) -> ResultsStore:
     return ResultsStore(tmp_path / "results")
 
 
 def visible(store: ResultsStore) -> list[str]:
-    return sorted(p.name for p in (store.root / "trials").glob("[!.]*"))
+    """Keys that a reader who knows nothing of attempts and leftovers would see."""
+    if store.place.local is None:
+        names = store.place.files("trials")
+        return sorted({n.split("/")[0] for n in names if n.endswith("/manifest.json")})
+    return [name for name in store.place.names("trials") if not name.startswith(".")]
+
+
+def content(store: ResultsStore) -> dict[str, bytes]:
+    return store.place.read_some(store.place.files())
+
+
+def name_of(store: ResultsStore, key: str, file: str) -> str:
+    """The name of a trial's file within the results directory."""
+    entry = json.loads(store.place.read(f"trials/{key}/manifest.json"))[file]
+    return f"trials/{key}/{entry.get('at', file)}"
 
 
 # ------------------------------------------------------------------ it holds what it was given
@@ -62,7 +84,7 @@ def test_a_stored_trial_reads_back_exactly(store):
     assert found.history == {name: [row[name] for row in history] for name in history[0]}
     for name in ("patient", "visit", "truth", "chosen", "scores"):
         np.testing.assert_array_equal(getattr(found.predictions, name), getattr(given, name))
-    assert (store.root / "trials/a/model.safetensors").read_bytes() == b"\x00weights"
+    assert store.weights("a") == b"\x00weights"
     assert store.trial_keys() == ["a"]
     assert store.has("a")
     assert not store.has("b")
@@ -80,24 +102,32 @@ def test_visits_without_a_drug_read_back(store):
 # ------------------------------------------------------------------ whole or absent
 
 _DIE_AT = """
-write, count = sweeps.store._write_synced, 0
-def dying(path, data):
+write, put, count = sweeps.places._write_synced, sweeps.remote.RemotePlace.write, 0
+def is_the_end():
     global count
     count += 1
-    if count == int(sys.argv[2]):
+    return count == int(sys.argv[2])
+def dying(path, data):
+    if is_the_end():
         path.write_bytes(data[: len(data) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, data)
-sweeps.store._write_synced = dying
+def dying_before(place, name, data):  # a put is whole or not at all
+    if is_the_end():
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(place, name, data)
+sweeps.places._write_synced = dying
+sweeps.remote.RemotePlace.write = dying_before
 tiny.save(store, tiny.spec())
 """
 
 
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_a_writer_killed_in_the_middle_leaves_nothing_visible(store, at):
-    code, _ = ends(process(_DIE_AT, store.root, at))
+    code, _ = ends(process(_DIE_AT, store.place, at))
     assert code == -signal.SIGKILL
-    assert any((store.root / "trials").iterdir())  # it had begun
+    begun = bool(store.place.files("trials"))
+    assert begun == (store.place.local is not None or at > 1)
     assert visible(store) == []
     assert store.trial_keys() == []
     assert not store.has(tiny.spec().key)
@@ -110,7 +140,7 @@ def test_whatever_moment_a_writer_is_killed_every_visible_trial_is_whole(store):
     moments = np.random.default_rng(3)
     seen = 0
     for _ in range(3):
-        child = process(code, store.root)
+        child = process(code, store.place)
         tiny.wait_for(lambda: len(store.trial_keys()) > seen)  # noqa: B023  called at once
         time.sleep(moments.uniform(0, 0.1))
         child.send_signal(signal.SIGKILL)
@@ -125,9 +155,9 @@ def test_a_small_file_is_replaced_whole_or_not_at_all(store):
     store.write_text("study.json", "old")
     code, _ = ends(process(_DIE_AT.replace(
         "tiny.save(store, tiny.spec())", "store.write_text('study.json', 'new' * 100)"
-    ), store.root, 1))  # fmt: skip
+    ), store.place, 1))  # fmt: skip
     assert code == -signal.SIGKILL
-    assert (store.root / "study.json").read_text() == "old"
+    assert store.place.read("study.json") == b"old"
 
 
 # ------------------------------------------------------------------ one writer per key
@@ -135,7 +165,7 @@ def test_a_small_file_is_replaced_whole_or_not_at_all(store):
 _RACE = """
 go = Path(sys.argv[2])
 while not go.exists(): pass
-for n in range(20):
+for n in range(int(sys.argv[4])):
     summary = {"spec": {}, "writer": sys.argv[3]}
     history, given = tiny.rows(2, 0.5), tiny.predictions(0)
     store.save(f"{n:02d}", summary, history, given, sys.argv[3].encode() * 1000)
@@ -143,16 +173,16 @@ for n in range(20):
 
 
 def test_workers_that_finish_the_same_key_leave_one_trial_and_none_fails(store, tmp_path):
-    children = [process(_RACE, store.root, tmp_path / "go", writer) for writer in "abc"]
+    many = 20 if store.place.local is not None else 5
+    children = [process(_RACE, store.place, tmp_path / "go", writer, many) for writer in "abc"]
     time.sleep(1.0)
     (tmp_path / "go").touch()
     assert [ends(child) for child in children] == [(0, "")] * 3
-    assert visible(store) == store.trial_keys() == [f"{n:02d}" for n in range(20)]
-    assert sorted(p.name for p in (store.root / "trials").iterdir()) == visible(store)
+    assert visible(store) == store.trial_keys() == [f"{n:02d}" for n in range(many)]
+    assert store.place.names("trials") == visible(store)
     for key in store.trial_keys():
         writer = store.load(key).summary["writer"]
-        weights = (store.root / "trials" / key / "model.safetensors").read_bytes()
-        assert weights == writer.encode() * 1000  # nothing of two writers in one trial
+        assert store.weights(key) == writer.encode() * 1000  # nothing of two writers in one trial
 
 
 # ------------------------------------------------------------------ never rewritten
@@ -160,10 +190,10 @@ def test_workers_that_finish_the_same_key_leave_one_trial_and_none_fails(store, 
 
 def test_what_a_key_holds_does_not_change(store):
     tiny.save(store, tiny.spec(), tiny.rows(3, 0.4))
-    before = tiny.trial_files(store.root)
+    before = content(store)
     tiny.save(store, tiny.spec(), tiny.rows(3, 0.9))
-    assert tiny.trial_files(store.root) == before
-    assert len(list((store.root / "trials").iterdir())) == 1
+    assert content(store) == before
+    assert len(store.place.names("trials")) == 1
 
 
 def test_storing_a_trial_clears_its_failure_and_its_epoch_checkpoint(store):
@@ -172,48 +202,57 @@ def test_storing_a_trial_clears_its_failure_and_its_epoch_checkpoint(store):
     store.record_failure(key, "lost again")
     lost = {"reason": "lost again", "attempts": 2, "seconds": 0.0}
     assert store.failures() == {key: lost}
-    (store.root / "running" / key).mkdir(parents=True)
+    store.place.write(f"running/{key}/checkpoint.safetensors", b"epoch 2")
+    assert store.begun() == {key}
     tiny.save(store, tiny.spec())
     assert store.failures() == {}
-    assert not (store.root / "running" / key).exists()
+    assert store.place.files("running") == {}
+    assert store.begun() == set()
 
 
 # ------------------------------------------------------------------ damage is found and named
 
 
-def _halve(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def _halve(store: ResultsStore, name: str) -> None:
+    data = store.place.read(name)
+    store.place.write(name, data[: len(data) // 2])
 
 
-def _alter(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
+def _alter(store: ResultsStore, name: str) -> None:
+    data = bytearray(store.place.read(name))
+    data[len(data) // 2] ^= 1
+    store.place.write(name, bytes(data))
 
 
-@pytest.mark.parametrize("harm", [_halve, _alter, Path.unlink], ids=["cut", "altered", "missing"])
+def _remove(store: ResultsStore, name: str) -> None:
+    store.place.remove(name)
+
+
+@pytest.mark.parametrize("harm", [_halve, _alter, _remove], ids=["cut", "altered", "missing"])
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named(store, name, harm):
     tiny.save(store, tiny.spec(0))
     tiny.save(store, tiny.spec(1))
     key = tiny.spec(0).key
-    harm(store.root / "trials" / key / name)
+    harm(store, name_of(store, key, name))
     with pytest.raises(DamagedTrialError) as caught:
         store.check(key)
-    assert str(store.root / "trials" / key / name) in str(caught.value)
+    assert store.place.at(name_of(store, key, name)) in str(caught.value)
     assert "medsweep run" in str(caught.value)
     reader = {"trial.json": store.summary, "history.parquet": store.history}.get(name)
     if reader is not None:
         with pytest.raises(DamagedTrialError):
             reader(key)
     store.load(tiny.spec(1).key)  # the other trial is not concerned
+    assert store.scan() == {key: harm is _alter, tiny.spec(1).key: True}
+    assert store.intact(key) == (harm is _alter)  # by sizes alone
 
 
 @pytest.mark.parametrize("content", ["", "{", "3", "[]", "{}", '{"trial.json": 3}', "\xff"])
 def test_a_damaged_manifest_is_named(store, content):
     tiny.save(store, tiny.spec())
-    manifest = store.root / "trials" / tiny.spec().key / "manifest.json"
-    manifest.write_text(content, encoding="latin-1")
+    manifest = f"trials/{tiny.spec().key}/manifest.json"
+    store.place.write(manifest, content.encode("latin-1"))
     for read in (store.check, store.load):
         with pytest.raises(DamagedTrialError, match=tiny.spec().key):
             read(tiny.spec().key)
@@ -223,7 +262,8 @@ def test_a_damaged_trial_set_aside_is_missing_and_kept(store):
     tiny.save(store, tiny.spec())
     key = tiny.spec().key
     kept = store.set_aside(key)
-    assert kept.is_dir()
+    assert any(kept == store.place.at(f"damaged/{n}") for n in store.place.names("damaged"))
+    assert store.place.files("trials") == {}
     assert not store.has(key)
     tiny.save(store, tiny.spec())
     store.check(key)
@@ -248,16 +288,16 @@ except StoreError as error:
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no RLIMIT_FSIZE here")
 @pytest.mark.parametrize("what", ["trial", "file"])
-def test_a_write_that_does_not_fit_is_a_store_error_and_leaves_nothing_half_written(store, what):
-    tiny.save(store, tiny.spec())
-    store.write_text("study.json", "old")
-    before = sorted(store.root.rglob("*"))
-    code, message = ends(process(_NO_ROOM, store.root, what))
+def test_a_write_that_does_not_fit_is_a_store_error_and_leaves_nothing_half_written(folder, what):
+    tiny.save(folder, tiny.spec())
+    folder.write_text("study.json", "old")
+    before = sorted(folder.root.rglob("*"))
+    code, message = ends(process(_NO_ROOM, folder.root, what))
     assert (code, message.split(":")[0].split()[:2]) == (7, ["Cannot", "write"]), message
     assert "finished trials are kept" in message
-    assert sorted(store.root.rglob("*")) == before
-    assert (store.root / "study.json").read_text() == "old"
-    store.check(tiny.spec().key)
+    assert sorted(folder.root.rglob("*")) == before
+    assert (folder.root / "study.json").read_text() == "old"
+    folder.check(tiny.spec().key)
 
 
 def test_a_full_file_system_is_a_store_error(tmp_path):
@@ -281,13 +321,13 @@ def test_a_full_file_system_is_a_store_error(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_directory_without_permission_is_a_store_error(store):
+def test_a_directory_without_permission_is_a_store_error(folder):
     if os.geteuid() == 0:
-        store.root.write_text("a file where the directory should be")
+        folder.root.write_text("a file where the directory should be")
     else:
-        store.root.mkdir(mode=0o500)
+        folder.root.mkdir(mode=0o500)
     with pytest.raises(StoreError, match="Cannot write"):
-        tiny.save(store, tiny.spec())
+        tiny.save(folder, tiny.spec())
 
 
 # ------------------------------------------------------------------ nothing runs
@@ -303,13 +343,13 @@ def test_no_file_of_the_store_can_run_code(tmp_path):
             assert path.read_bytes()[:4] == path.read_bytes()[-4:] == b"PAR1"
 
 
-def test_reading_a_pickle_in_place_of_a_file_runs_nothing(store, tmp_path):
-    tiny.save(store, tiny.spec())
+def test_reading_a_pickle_in_place_of_a_file_runs_nothing(folder, tmp_path):
+    tiny.save(folder, tiny.spec())
     bomb = b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR."
     for name in (*FILES, "manifest.json"):
-        (store.root / "trials" / tiny.spec().key / name).write_bytes(bomb)
+        (folder.root / "trials" / tiny.spec().key / name).write_bytes(bomb)
     with pytest.raises(DamagedTrialError):
-        store.load(tiny.spec().key)
+        folder.load(tiny.spec().key)
     assert not (tmp_path / "ran").exists()
 
 

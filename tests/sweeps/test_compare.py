@@ -252,7 +252,7 @@ def test_two_real_runs(tmp_path):
     stores = []
     for name, epochs in (("a", 1), ("b", 2)):
         study = tiny.study(tmp_path / name, training={"epochs": epochs})
-        run_study(study, tmp_path / name / "out", tiny.quiet(), "inline")
+        run_study(study, tmp_path / name / "out", tiny.quiet(), tiny.INLINE)
         stores.append(ResultsStore(tmp_path / name / "out"))
     found = compare(*stores)
     arms = {arm.name: arm for arm in found.arms}

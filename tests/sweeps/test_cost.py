@@ -5,10 +5,11 @@ import json
 import pytest
 
 from medrec.spec import Resources
+from sweeps.attempts import Attempt, Unfinished
 from sweeps.record import SearchPlan
 from sweeps.statistics.results import gather
 from sweeps.store import ResultsStore
-from sweeps.tables.cost import TABLE, failed_trial, stored_trial
+from sweeps.tables.cost import TABLE, stopped_trial, stored_trial, unfinished_trial
 from tests.sweeps.fabricate import ARMS, fabricate, spec
 
 HELD = Resources(cpus=2, gpus=0.5)
@@ -113,8 +114,47 @@ def test_trials_of_older_versions_count_the_seconds_of_their_epochs():
     assert (found.seconds, found.lost, found.failed, found.epoch_seconds) == (4.5, 0, 0, 1.5)
     nothing = stored_trial({}, 0, None)
     assert (nothing.seconds, nothing.epoch_seconds, nothing.resources) == (0, None, Resources())
-    failed = failed_trial({"reason": "old", "attempts": 2}, HELD)
+    failed = unfinished_trial(Unfinished(2, 0.0, 0.0), HELD)
     assert (failed.complete, failed.seconds, failed.failed) == (False, 0.0, 2)
+
+
+def test_every_worker_of_a_trial_counts(store):
+    """Two workers with a GPU and two CPUs each, for half an hour, after a quarter that failed."""
+    held = Resources(cpus=2, gpus=1, workers=2)
+    trial = spec("gamenet", 7).model_copy(update={"resources": held})
+    made = summary(7, 1, 900.0, training=1700.0, wall=1800.0, resumed=0.0)
+    made["spec"] = trial.model_dump(mode="json")
+    key = trial.key
+    template = store.load(store.trial_keys()[0])
+    store.save(key, made, epochs(1700), template.predictions, b"weights")
+    record = store.study()
+    arm = record.arms[1].model_copy(update={"trials": {"0": key}})
+    store.write_study(record.model_copy(update={"arms": (record.arms[0], arm)}))
+    found = cells(gather(store), "Full model")
+    assert found[2:4] == [pytest.approx(0.75 * 4), pytest.approx(0.75 * 2)]
+
+
+def test_the_cost_of_killed_and_interrupted_attempts_is_kept(store):
+    """An arm's last trial: killed, then interrupted with a checkpoint; a third attempt runs."""
+    record = store.study()
+    key = record.arms[0].trials["2"]
+    before = cells(gather(store), "GAMENet")
+    usual = 0.5 / 3600  # GPUs
+    for attempt, kept in (({"kept": 0.0, "seconds": 100.0}, 60.0), (None, 80.0)):
+        if attempt:
+            store.write_text(f"running/{key}/attempt.json", json.dumps(attempt))
+            assert cells(gather(store), "GAMENet")[3] == pytest.approx(before[3] + 100 * usual)
+        Attempt(store, key, kept)
+    after = cells(gather(store), "GAMENet")
+    # 40 s were lost by the kill; 80 s are in the checkpoint.
+    assert after[3] == pytest.approx(before[3] + (40 + 80) * usual)
+    assert after[4] == before[4] + 1
+
+
+def test_a_trial_that_a_search_stopped_counts_what_it_took():
+    found = stopped_trial({"epochs": 4, "seconds": 10.0}, Unfinished(1, 3.0, 3.0), HELD)
+    assert (found.seconds, found.lost, found.failed, found.epoch_seconds) == (13.0, 3.0, 1, 2.5)
+    assert not found.complete
 
 
 def test_a_study_of_which_nothing_ran_has_no_table(store, tmp_path):

@@ -37,7 +37,7 @@ def ran(tmp_path_factory):
     released = {"model": "gamenet", "name": "other", "config": {"variant": "released", "dim": 8}}
     arms = [*tiny.STUDY["arms"], released]
     study = tiny.study(root, arms=arms, searches=[search])
-    run_study(study, root / "out", tiny.quiet(), "inline")
+    run_study(study, root / "out", tiny.quiet(), tiny.INLINE)
     return root / "out"
 
 
@@ -102,7 +102,7 @@ def test_the_study_file_plans_the_same_trials(ran, tmp_path, which):
 def test_a_run_of_the_study_file_gives_the_same_model(ran, tmp_path):
     choice = export_best(ran, tmp_path / "best", search="tune")
     study = load_study(str(tmp_path / "best/study.yaml"))
-    run_study(study, tmp_path / "again", tiny.quiet(), "inline")
+    run_study(study, tmp_path / "again", tiny.quiet(), tiny.INLINE)
     tiny.same_result(ResultsStore(ran), ResultsStore(tmp_path / "again"), choice.spec.key)
 
 

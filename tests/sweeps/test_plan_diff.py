@@ -244,7 +244,7 @@ def test_stale_trials_are_used_until_they_are_asked_to_be_run_again(capsys, tmp_
     out = tmp_path / "out"
     store = ResultsStore(out)
     record = run_study(tiny.study(tmp_path, seeds=[0], training={"epochs": 1}), out,
-                       tiny.quiet(), "inline")  # fmt: skip
+                       tiny.quiet(), tiny.INLINE)  # fmt: skip
     key = record.arms[1].trials["0"]
     good = store.load(key).predictions.scores
     age(store, key)

@@ -27,7 +27,7 @@ def ran(tmp_path_factory):
     root = tmp_path_factory.mktemp("ran")
     arms = [{"model": name, "config": {"dim": 8}} for name in MODELS]
     study = tiny.study(root, arms=arms, seeds=[3], training={"epochs": 1}, reference=MODELS[0])
-    run_study(study, root / "out", tiny.quiet(), "inline")
+    run_study(study, root / "out", tiny.quiet(), tiny.INLINE)
     for name in MODELS:
         export_best(root / "out", root / name, arm=name)
     return root

@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,7 @@ def studied(request, tmp_path_factory):
         cohort=str(cohort),
         seeds=[0],
         arms=[{"model": "most_popular"}, {"model": "gamenet", "config": {"dim": 8}}],
+        searches=[{**tiny.SEARCH, "trials": 2, "space": {"dropout": {}}, "config": {"dim": 8}}],
     )
     knowledge = ("--knowledge", source / "knowledge")
     said = _Said()
@@ -193,8 +195,37 @@ def test_no_file_has_a_key(studied):
     expected = {".json", ".arrow", ".parquet", ".safetensors", ".md", ".html", ".csv", ".tex"}
     assert expected <= kinds
     assert any("tfevents" in path.name for path in files)
+    assert any(path.parent.name == "sessions" for path in files)
+    assert any(path.name == "journal.log" for path in files)
     found = {str(path.relative_to(studied.out)): leaks(path, studied.keys) for path in files}
     assert not {name: keys for name, keys in found.items() if keys}
+
+
+@pytest.mark.slow
+def test_rays_files_have_no_key(tmp_path, monkeypatch):
+    """What Ray writes of a run on a real instance: logs, its own events, Tune's notes."""
+    source, out = tmp_path / "data", tmp_path / "out"
+    write_slice("mimic4", shared_data(DEMOS["mimic4"]), source)
+    knowledge = ("--knowledge", source / "knowledge")
+    command("data", "prepare", "mimic4", "--source", source, "--out", out, *knowledge)
+    study = tiny.write_study(tmp_path, cohort=str(out), seeds=[0])
+    with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as scratch:  # sockets: short paths
+        places = {"RAY_TMPDIR": scratch, "TMPDIR": scratch}
+        done = tiny.medsweep(
+            "run", study, "--out", tmp_path / "results", "--cpus", 1, env=places, timeout=400
+        )
+        assert done.returncode == 0, done.stderr
+        keys = keys_of(source)
+        logs = [p for p in Path(scratch).rglob("*") if p.is_file() and not p.is_symlink()]
+        assert any(path.name.startswith("gcs_server") for path in logs)
+        # Ports and process ids are numbers too: only what is in text beside no such word counts.
+        told = {str(path): words(path.read_bytes()) & people(keys) for path in logs}
+    assert not {name: found for name, found in told.items() if found}
+
+
+def people(keys: set[str]) -> set[str]:
+    """Returns the keys that no port, process or count of bytes is mistaken for."""
+    return {key for key in keys if len(key) >= 8}
 
 
 def test_no_name_of_a_file_or_folder_has_a_key(studied):

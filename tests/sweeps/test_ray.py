@@ -44,7 +44,7 @@ def ran(tmp_path_factory):
 def inline(ran, tmp_path_factory):
     folder = tmp_path_factory.mktemp("inline")
     changes = {**STUDY, "searches": [WHOLE]}
-    run_study(tiny.study(folder, **changes), folder / "out", tiny.quiet(), "inline")
+    run_study(tiny.study(folder, **changes), folder / "out", tiny.quiet(), tiny.INLINE)
     return ResultsStore(folder / "out")
 
 

@@ -100,7 +100,7 @@ def test_nothing_runs_and_the_study_is_not_written_when_an_arm_fails(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(StudyError, match="hot cannot take its first step"):
         run_study(tiny.study(tmp_path, arms=[*tiny.STUDY["arms"], HOT]), out, tiny.quiet(),
-                  "inline")  # fmt: skip
+                  tiny.INLINE)  # fmt: skip
     assert not (out / "study.json").exists()
     assert ResultsStore(out).trial_keys() == []
     assert ResultsStore(out).failures() == {}

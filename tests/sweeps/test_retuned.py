@@ -31,7 +31,7 @@ STUDY = {"training": {"epochs": 1}, "tables": ["ablation", "search"]}
 def run(root, *others, **tuning):
     entry = {**ENTRY, "tuning": {**ENTRY["tuning"], **tuning}}
     made = tiny.study(root, arms=[entry, *others], **STUDY)
-    return run_study(made, root / "out", tiny.quiet(), "inline", check=False)
+    return run_study(made, root / "out", tiny.quiet(), tiny.INLINE, check=False)
 
 
 def made_plan(**tuning):

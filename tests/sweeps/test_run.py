@@ -7,8 +7,10 @@ import math
 
 import pytest
 
+from cluster.nodes import Node
 from medrec import trial
 from medrec.cohort import Cohort
+from sweeps.engine import EngineOptions
 from sweeps.errors import BusyError, StoreError, StudyError, TrialsFailedError
 from sweeps.run import run_study
 from sweeps.store import ResultsStore
@@ -16,7 +18,8 @@ from tests.sweeps import tiny
 
 
 def run(root, out=None, executor="inline", **changes):
-    return run_study(tiny.study(root, **changes), out or root / "out", tiny.quiet(), executor)
+    study = tiny.study(root, **changes)
+    return run_study(study, out or root / "out", tiny.quiet(), EngineOptions(executor))
 
 
 @pytest.fixture
@@ -174,9 +177,10 @@ def test_study_json_is_there_before_the_first_trial(tmp_path, monkeypatch):
 
 
 def test_more_than_the_machine_has_is_refused_before_anything_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr("cluster.connection.local_ray", lambda cpus: contextlib.nullcontext())
-    monkeypatch.setattr("cluster.connection.available", lambda: {"CPU": 2.0})
-    for field, amount in (("cpus", 64), ("gpus", 1)):
+    there = Node("a", True, cpus=2.0, cpus_used=0.0, gpus=0.0, gpus_used=0.0, memory=4.0)
+    monkeypatch.setattr("cluster.connection.connected", lambda *a: contextlib.nullcontext())
+    monkeypatch.setattr("cluster.nodes.nodes", lambda: (there,))
+    for field, amount in (("cpus", 64), ("gpus", 1), ("memory", 5), ("workers", 3)):
         with pytest.raises(StudyError, match=rf"resources\.{field}.*could never start"):
             run(tmp_path, resources={field: amount}, executor="ray")
 

@@ -137,7 +137,7 @@ def test_visits_of_another_study_are_refused(stored):
 def test_a_run_writes_the_file_for_the_visits_that_it_tests(tmp_path):
     arms = [{"model": "most_popular"}]
     study = tiny.study(tmp_path, arms=arms, reference="most_popular")
-    record = run_study(study, tmp_path / "out", tiny.quiet(), "inline")
+    record = run_study(study, tmp_path / "out", tiny.quiet(), tiny.INLINE)
     store = ResultsStore(tmp_path / "out")
     made = store.load(record.arms[0].trials["0"]).predictions
     found = store.visits()
@@ -145,5 +145,5 @@ def test_a_run_writes_the_file_for_the_visits_that_it_tests(tmp_path):
     assert found.visit.tolist() == made.visit.tolist()
     assert tuple(found.labels) == FACTS
     before = (store.root / FILE).read_bytes()
-    run_study(study, tmp_path / "out", tiny.quiet(), "inline")
+    run_study(study, tmp_path / "out", tiny.quiet(), tiny.INLINE)
     assert (store.root / FILE).read_bytes() == before

@@ -35,7 +35,7 @@ def specs(tmp_path_factory):
 
 def test_a_trial_is_stored_with_its_history_and_reports_every_epoch(specs, tmp_path):
     spec, reported = specs["gamenet 0"], []
-    assert run_trial(spec, tmp_path, reported.append) is None
+    assert run_trial(spec, ResultsStore(tmp_path), reported.append) is None
     store = ResultsStore(tmp_path)
     found = store.load(spec.key)
     assert [row["epoch"] for row in reported] == [1, 2] == found.history["epoch"]
@@ -49,15 +49,16 @@ def test_a_trial_is_stored_with_its_history_and_reports_every_epoch(specs, tmp_p
 
 def test_the_last_epoch_is_reported_after_the_trial_is_stored(specs, tmp_path):
     spec, stored = specs["gamenet 0"], []
-    run_trial(spec, tmp_path, lambda row: stored.append(ResultsStore(tmp_path).has(spec.key)))
+    store = ResultsStore(tmp_path)
+    run_trial(spec, store, lambda row: stored.append(store.has(spec.key)))
     assert stored == [False, True]
 
 
 def test_a_stored_key_is_not_run_again(specs, tmp_path):
     spec = specs["most_popular 0"]
-    run_trial(spec, tmp_path, lambda row: None)
+    run_trial(spec, ResultsStore(tmp_path), lambda row: None)
     before = tiny.trial_files(tmp_path)
-    assert run_trial(spec, tmp_path, lambda row: pytest.fail("it ran")) is None
+    assert run_trial(spec, ResultsStore(tmp_path), lambda row: pytest.fail("it ran")) is None
     assert tiny.trial_files(tmp_path) == before
 
 
@@ -74,14 +75,15 @@ def test_a_loss_that_is_not_finite_fails_with_its_reason(specs, tmp_path, monkey
     monkeypatch.setattr(
         trial.plugins, "load", lambda *a: type(model)(**{**vars(model), "build": spoiled})
     )
-    reason = run_trial(spec, tmp_path, lambda row: None)
+    reason = run_trial(spec, ResultsStore(tmp_path), lambda row: None)
     assert "loss of epoch 1 is nan" in reason
     assert "training.learning_rate" in reason
     note = json.loads((tmp_path / "failed" / f"{spec.key}.json").read_text())
     assert note == {"reason": reason, "attempts": 1, "seconds": note["seconds"]}
     assert note["seconds"] > 0
     monkeypatch.undo()
-    assert run_trial(specs["gamenet 1"], tmp_path, lambda row: None) is None  # the next goes on
+    store = ResultsStore(tmp_path)
+    assert run_trial(specs["gamenet 1"], store, lambda row: None) is None  # the next goes on
 
 
 def test_a_setting_that_cannot_work_here_fails_with_its_reason(specs, tmp_path):
@@ -90,14 +92,14 @@ def test_a_setting_that_cannot_work_here_fails_with_its_reason(specs, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     spec = specs["gamenet 0"].model_copy(update={"resources": Resources(gpus=1)})
-    assert "resources.gpus" in run_trial(spec, tmp_path, lambda row: None)
+    assert "resources.gpus" in run_trial(spec, ResultsStore(tmp_path), lambda row: None)
     assert spec.key in ResultsStore(tmp_path).failures()
 
 
 def test_another_cohort_than_planned_fails(specs, tmp_path):
     wrong = specs["gamenet 0"].cohort.model_copy(update={"fingerprint": "0" * 64})
     spec = specs["gamenet 0"].model_copy(update={"cohort": wrong})
-    assert "fingerprint" in run_trial(spec, tmp_path, lambda row: None)
+    assert "fingerprint" in run_trial(spec, ResultsStore(tmp_path), lambda row: None)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MedrecError("wrong")])
@@ -106,16 +108,16 @@ def test_any_other_error_fails_the_trial_alone(specs, tmp_path, monkeypatch, err
         raise error
 
     monkeypatch.setattr(trial, "run", broken)
-    assert str(error) in run_trial(specs["gamenet 0"], tmp_path, lambda row: None)
+    assert str(error) in run_trial(specs["gamenet 0"], ResultsStore(tmp_path), lambda row: None)
     monkeypatch.undo()
-    assert run_trial(specs["gamenet 0"], tmp_path, lambda row: None) is None
+    assert run_trial(specs["gamenet 0"], ResultsStore(tmp_path), lambda row: None) is None
     assert ResultsStore(tmp_path).failures() == {}  # done now
 
 
 def test_a_directory_that_cannot_be_written_stops_the_study(specs, tmp_path):
     (tmp_path / "trials").write_text("a file where the folder should be")
     with pytest.raises(StoreError, match="Cannot write"):
-        run_trial(specs["most_popular 0"], tmp_path, lambda row: None)
+        run_trial(specs["most_popular 0"], ResultsStore(tmp_path), lambda row: None)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
@@ -125,12 +127,12 @@ def test_a_disk_that_fills_up_during_training_stops_the_study(specs, tmp_path, m
 
     monkeypatch.setattr(trial, "run", full)
     with pytest.raises(StoreError, match="no room"):
-        run_trial(specs["gamenet 0"], tmp_path, lambda row: None)
+        run_trial(specs["gamenet 0"], ResultsStore(tmp_path), lambda row: None)
     assert ResultsStore(tmp_path).failures() == {}
 
 
 def test_a_stored_trial_says_what_made_it_and_when(specs, tmp_path):
-    run_trial(specs["gamenet 0"], tmp_path, lambda row: None)
+    run_trial(specs["gamenet 0"], ResultsStore(tmp_path), lambda row: None)
     found = ResultsStore(tmp_path).summary(specs["gamenet 0"].key)
     assert found["environment"]["code"] == code_digest("gamenet")
     assert int(found["environment"]["cores"]) == os.cpu_count()
@@ -153,7 +155,7 @@ def test_failed_attempts_stay_with_the_trial_that_succeeds_and_saved_epochs_coun
         raise RuntimeError("the first epoch was saved already")
 
     began = time.perf_counter()
-    assert "the first epoch was saved" in run_trial(spec, tmp_path, fail)
+    assert "the first epoch was saved" in run_trial(spec, ResultsStore(tmp_path), fail)
     first = time.perf_counter() - began
     note = store.failures()[spec.key]
     assert note["attempts"] == 1
@@ -164,12 +166,12 @@ def test_failed_attempts_stay_with_the_trial_that_succeeds_and_saved_epochs_coun
         update={"cohort": spec.cohort.model_copy(update={"path": str(tmp_path / "none")})}
     )
     assert wrong.key == spec.key
-    assert "no cohort.json" in run_trial(wrong, tmp_path, lambda row: None)
+    assert "no cohort.json" in run_trial(wrong, ResultsStore(tmp_path), lambda row: None)
     twice = store.failures()[spec.key]
     assert twice["attempts"] == 2
     assert twice["seconds"] >= note["seconds"]
 
-    assert run_trial(spec, tmp_path, lambda row: None) is None
+    assert run_trial(spec, ResultsStore(tmp_path), lambda row: None) is None
     found = store.summary(spec.key)
     assert found["failed_attempts"] == {"attempts": 2, "seconds": twice["seconds"]}
     assert found["seconds"]["resumed"] == saved

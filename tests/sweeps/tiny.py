@@ -16,6 +16,7 @@ from rich.console import Console
 from medrec.predictions import Predictions
 from medrec.spec import CohortRef, Training, TrialSpec
 from sweeps.cohorts import StudyData, study_data
+from sweeps.engine import EngineOptions
 from sweeps.plan import make_plan
 from sweeps.record import SearchPlan
 from sweeps.store import ResultsStore
@@ -41,6 +42,7 @@ SEARCH = {
         "dim": {"choices": [32, 64, 128]},
     },
 }
+INLINE = EngineOptions("inline")
 MAIN = [sys.executable, "-c", "from sweeps.cli import main; main()"]
 
 
