@@ -44,24 +44,26 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[s
                 num_cpus=cpus,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level=logging.ERROR,
+                logging_level=logging.CRITICAL,
                 object_store_memory=OBJECT_STORE_BYTES,
             )
     else:
         _check_answers(address)
+        if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # else Ray does not show its token
         try:
             context = ray.init(
                 address=address,
                 namespace=NAMESPACE,
                 log_to_driver=False,
-                logging_level=logging.ERROR,
+                logging_level=logging.CRITICAL,
             )
         except Exception as error:  # Ray has no common root for what can go wrong here
             first = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise ConnectionRefusedByClusterError(
                 f"Cannot join the cluster at {address}: {first or type(error).__name__} Check the "
                 "address, that this machine is one of its nodes (`ray start --address …`), "
-                "and that the token is the cluster's (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)."
+                "and the token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH=FILE)."
             ) from error
     try:
         link = getattr(context, "dashboard_url", None)

@@ -135,7 +135,7 @@ class TrialSpec(Frozen):
     def without_places(self) -> "TrialSpec":
         """Returns the spec with names instead of paths, for records that may be shared."""
         places = self.knowledge.model_dump(include={"interactions", "structures", "bundle"})
-        tables = {name: place and PurePath(place).name for name, place in places.items()}
+        tables = {name: place and _last_part(place) for name, place in places.items()}
         return self.model_copy(
             update={
                 "cohort": self.cohort.model_copy(update={"path": ""}),
@@ -154,6 +154,11 @@ class TrialSpec(Frozen):
             del decisive["training"]["precision"]
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _last_part(place: str) -> str:
+    """Returns the last name of a path or URI; options of a URI may name a machine."""
+    return PurePath(place.partition("?")[0] if "://" in place else place).name
 
 
 def preset(released: dict[str, Any]) -> Any:

@@ -350,13 +350,14 @@ def run(
 def _make_tables(
     out: Path, formats: tuple[str, ...], embeddings: Literal["tsne", "pca"] | None = None
 ) -> None:
+    from sweeps.mirror import shown
     from sweeps.regenerate import regenerate
 
     def warn(text: str) -> None:
         _err.print(text, style="yellow", markup=False)
 
     for path in regenerate(out, formats, embeddings, warn):
-        click.echo(path)
+        click.echo(shown(path))
 
 
 _directory = click.argument("directory", type=ResultsDirectory())

@@ -15,6 +15,7 @@ from cluster.placement import Demand, concurrent
 from medrec.spec import Resources, TrialSpec
 from sweeps.errors import MachineError, StudyError
 from sweeps.preflight import check_machines
+from sweeps.reach import published
 from sweeps.session import Session
 from sweeps.store import ResultsStore
 from sweeps.study import Study
@@ -86,7 +87,7 @@ def engine(
         with connected(options.address, options.cpus) as link:
             places = _Places(example.resources, options.concurrent)
             if options.address is not None:
-                check_machines(example, store)
+                check_machines(published(example, store=store), store)
             if link:
                 say(f"Ray's dashboard: {link}")
             session.joined(nodes, link, places.most)

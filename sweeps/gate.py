@@ -35,6 +35,7 @@ class Gate:
         self._budget, self._spent = budget or RunBudget(), spent
         self._looked = float("-inf")
         self._told: str | None = None
+        self._handler: Callable[[int, FrameType | None], None] | None = None
         self.reason: str | None = None
         self.budget_spent = False
 
@@ -78,6 +79,12 @@ class Gate:
         if self.reason is not None:
             self.store.remove(STOP)
 
+    def heed_again(self) -> None:
+        """Takes the signals back from a library that took them; none that came is forgotten."""
+        for number in _SIGNALS:
+            if self._handler is not None and self._told is None:
+                signal.signal(number, self._handler)
+
     @contextmanager
     def heeding_signals(self) -> Iterator[None]:
         """Takes SIGTERM and SIGUSR1 as a notice; a second one ends the process as usual."""
@@ -87,9 +94,11 @@ class Gate:
             self.notice(f"told to stop by {signal.Signals(number).name}")
 
         before = {number: signal.signal(number, told) for number in _SIGNALS}
+        self._handler = told
         try:
             yield
         finally:
+            self._handler = None
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 

@@ -26,6 +26,7 @@ _FOLDERS = (
 _MADE = ("tables/", "figures/", "report.html", "cases.html")
 _INDEX = ".index.json"
 _CHECKPOINT = "checkpoint.safetensors"
+_origins: dict[Path, str] = {}  # of the copies that this process uses
 _AT_ONCE = 256  # files held in memory
 
 
@@ -58,9 +59,23 @@ def mirrored(
     with locked(f"mirror-{name}"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _Mirror(place, folder).update(weights, events)
+        if not (folder / "study.json").is_file():
+            raise StoreError(
+                f"{place} holds no study: it has no study.json. "
+                f"Start one with `medsweep run STUDY --out '{place}'`."
+            )
         before = _made(folder)
+        _origins[folder] = str(place).partition("?")[0]
         yield folder
         _send_back(place, folder, before)
+
+
+def shown(path: Path) -> str:
+    """Returns what a person calls a file: in a copy, that which it is sent back to."""
+    for folder, origin in _origins.items():
+        if path.is_relative_to(folder):
+            return f"{origin}/{path.relative_to(folder).as_posix()}"
+    return str(path)
 
 
 class _Mirror:

@@ -52,8 +52,8 @@ def check_machines(spec: TrialSpec, store: ResultsStore) -> None:
         lines = "\n".join(f"  {', '.join(on)}: {what}" for what, on in problems.items())
         raise MachineError(
             f"Some machines of the cluster cannot run this study's trials:\n{lines}\n"
-            "Put results and cohort where every machine sees them (a shared folder or s3://…), "
-            "and install the same medsweep everywhere."
+            "Put results and cohort where every machine sees them (a shared folder or s3://…, "
+            "whose credentials every machine needs), and install the same medsweep everywhere."
         )
 
 
@@ -65,12 +65,15 @@ def _look(spec: str, root: str, version: str) -> list[str]:
     own = importlib.metadata.version("medsweep")
     if own != version:
         problems.append(f"it has medsweep {own}, the driver has {version}")
-    store = ResultsStore(root)
-    if not store.place.exists(_SIGN):
-        problems.append(f"it does not see the results directory {store.place}")
+    try:
+        store = ResultsStore(root)
+        if not store.place.exists(_SIGN):
+            problems.append(f"it does not see the results directory {store.place}")
+    except Exception as error:  # the message is what counts, here and below
+        return [*problems, f"it cannot read the results directory: {error}"]
     try:
         _open(here(TrialSpec.model_validate_json(spec), store.place))
-    except Exception as error:  # the message is what counts
+    except Exception as error:
         problems.append(f"it cannot open the cohort: {error}")
     return problems
 

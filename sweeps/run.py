@@ -87,14 +87,19 @@ def run_study(
         _same_study(store, plan.record)
         data.materialise()
         _set_aside_damaged(store, console)
-        plan = settle(plan, store)
-        _announce(plan, store, console, check, rerun_stale)
+        with store.at_a_glance():
+            plan = settle(plan, store)
+        if rerun_stale:
+            _supersede_stale(plan, store)
+        with store.at_a_glance():
+            _announce(plan, store, console, check)
         store.write_study(plan.record)
         store.write_visits(facts_of(data.cohort))
         before = _failed_suggestions(plan, store)
         work = _Work(study, data, store, console, options or EngineOptions(), stops)
         plan, gate = _execute(work, plan)
-    failures = _failed(plan, store, ended=gate.reason is None)
+        with store.at_a_glance():
+            failures = _failed(plan, store, ended=gate.reason is None)
     failures += (_failed_suggestions(plan, store) - before).elements()
     if failures:
         lines = "\n".join(f"  {label}: {reason}" for label, reason in failures)
@@ -119,15 +124,16 @@ def labels(record: StudyRecord) -> dict[str, str]:
     return named
 
 
-def _announce(
-    plan: Plan, store: ResultsStore, console: Console, check: bool, rerun_stale: bool
-) -> None:
+def _supersede_stale(plan: Plan, store: ResultsStore) -> None:
+    """Sets trials aside that other code made."""
+    for arm in plan_diff(plan, store, {}).arms:
+        for key in arm.other_code:
+            if store.has(key):  # arms with the same settings share their trials
+                store.supersede(key)
+
+
+def _announce(plan: Plan, store: ResultsStore, console: Console, check: bool) -> None:
     """Says what will be done and what it may cost, once every arm has shown that it can run."""
-    if rerun_stale:
-        for arm in plan_diff(plan, store, {}).arms:
-            for key in arm.other_code:
-                if store.has(key):  # arms with the same settings share their trials
-                    store.supersede(key)
     checked = rehearse_plan(plan, store) if check else None
     lines = told(plan_diff(plan, store, known_seconds(store)))
     lines += [f"  {remark}" for remark in checked.remarks] if checked else []

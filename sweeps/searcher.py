@@ -5,7 +5,8 @@ whose process was lost, or that was interrupted, is given back, and goes on from
 a new trial of Tune's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ class _Trial:
     number: int
     spec: TrialSpec
     rows: list[Row] = field(default_factory=list)
+    interrupted: bool = False
     losses: int = 0
     epochs_at_loss: int = 0
 
@@ -59,11 +61,25 @@ class StoreSearcher(Searcher):
     ) -> None:
         super().__init__(metric=metric, mode="max")
         self.suggestions, self.job, self.most, self.why = suggestions, job, most, why
+        self.error: Exception | None = None  # ends the study
         self._running: dict[str, _Trial] = {}
         self._given_back: dict[int, _Trial] = {}
 
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Keeps the first error: Tune would log it and go on, or not end at all."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+
     def suggest(self, trial_id: str) -> Any:
         """Returns the next trial's configuration, None for later, or that there is none left."""
+        with self._kept():
+            return self._suggest(trial_id)
+        return Searcher.FINISHED
+
+    def _suggest(self, trial_id: str) -> Any:
         running = len(self._running)
         later = None if running else Searcher.FINISHED  # one that runs may be given back
         wants = self.suggestions.remaining()
@@ -93,37 +109,41 @@ class StoreSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keeps an epoch's metrics, for trials that are stopped early."""
         trial = self._running.get(trial_id)
+        if trial is not None:
+            self._take(trial, result)
+
+    def _take(self, trial: _Trial, result: dict[str, Any]) -> None:
+        trial.interrupted = trial.interrupted or INTERRUPTED in result
         row = {k: v for k, v in result.items() if k.startswith("best_") or k in _KEPT}
         # An epoch that was told before is told again where an earlier checkpoint had to do.
-        if trial is None or row.get("epoch") is None or row["epoch"] != len(trial.rows) + 1:
-            return
-        trial.rows.append(row)
-        self.job.progress.epoch(trial.spec.key, row)
+        if row.get("epoch") == len(trial.rows) + 1:
+            trial.rows.append(row)
+            self.job.progress.epoch(trial.spec.key, row)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Notes how a trial ended: stored, failed, stopped early, interrupted, or lost."""
         trial = self._running.pop(trial_id, None)
-        if trial is None:
-            return  # told twice
-        if result is not None and INTERRUPTED in result:
+        if trial is None or self.error is not None:
+            return  # told twice; or the study stops, and whatever runs goes on another time
+        with self._kept():
+            self._complete(trial_id, trial, result or {}, error)
+
+    def _complete(self, trial_id: str, trial: _Trial, result: dict[str, Any], error: bool) -> None:
+        key = trial.spec.key
+        self._take(trial, result)  # of a trial that is stopped, Tune tells the last result here
+        if trial.interrupted:
+            trial.interrupted = False
             self._give_back(trial)
-            self.job.progress.finish(trial.spec.key, "interrupted", None)
-            return
-        if error and not self.job.store.has(trial.spec.key):
-            losses = trial.lose()
-            if losses < LOSSES:
-                self.job.progress.lost(trial.spec.key)
-                self._give_back(trial)
-                return
+            self.job.progress.finish(key, "interrupted", None)
+        elif not error or self.job.store.has(key):
+            self._end(trial, None)
+        elif (losses := trial.lose()) < LOSSES:
+            self.job.progress.lost(key)
+            self._give_back(trial)
+        else:
             self._end(trial, f"its process was lost {losses} times{self.why(trial_id)}")
-            return
-        if result is not None:  # of a trial that is stopped, Tune hands over the last result here
-            self._running[trial_id] = trial
-            self.on_trial_result(trial_id, result)
-            del self._running[trial_id]
-        self._end(trial, None)
 
     def _give_back(self, trial: _Trial) -> None:
         self._given_back[trial.number] = trial

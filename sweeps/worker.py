@@ -2,7 +2,6 @@
 
 import errno
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from medrec.errors import Interrupted, LostWorkerError, MedrecError
 from medrec.spec import TrialSpec
+from sweeps.attempts import Attempt
 from sweeps.errors import StoreError
 from sweeps.places import LocalPlace
 from sweeps.provenance import trial_environment, utc_now
-from sweeps.reach import here
+from sweeps.reach import derived_folder, here
 from sweeps.store import ResultsStore
 from sweeps.suggestions import Row
 from sweeps.tensorboard import EventWriter
@@ -58,29 +58,29 @@ def run_trial(
     if store.has(key):
         return None
     store.try_again(key)
-    began = time.perf_counter()
     with _checkpoint(key, store) as checkpoint:
-        kept = _kept(spec, checkpoint)
+        attempt = Attempt(store, key, _kept(spec, checkpoint))
+
+        def told() -> bool:
+            attempt.beat()
+            return notice()
+
         try:
-            _run_and_store(spec, store, report, checkpoint, kept, group, notice)
-        except (StoreError, Interrupted, LostWorkerError):
+            _run_and_store(spec, store, report, checkpoint, attempt.kept, group, told)
+        except Interrupted:
+            attempt.end(_kept(spec, checkpoint))
             raise
-        except MedrecError as error:
-            reason = str(error)
-        except OSError as error:
-            if error.errno in _NO_SPACE:
-                raise StoreError(
-                    f"Cannot write below {store.place}: {error.strerror}. Free space or mend the "
-                    "permissions, then run the same command: finished trials are kept."
-                ) from error
-            reason = explained(error)
+        except (StoreError, LostWorkerError):
+            raise
         except Exception as error:  # a defect in one arm must not end the others
-            reason = explained(error)
+            reason = _reason(error, store)
         else:
             return None
+        if store.has(key):  # another machine finished it meanwhile, and took the files away
+            return None
         # Epochs that the checkpoint holds are not lost: the next attempt goes on from them.
-        saved = max(0.0, _kept(spec, checkpoint) - kept)
-    store.record_failure(key, reason, max(0.0, time.perf_counter() - began - saved))
+        lost = attempt.end(_kept(spec, checkpoint))
+    store.record_failure(key, reason, lost)
     return reason
 
 
@@ -127,9 +127,7 @@ def _cache(store: ResultsStore) -> Iterator[Path]:
     if isinstance(store.place, LocalPlace):
         yield store.place.path("cache")
         return
-    from sweeps.caches import cache_folder
-
-    yield cache_folder() / "derived"
+    yield derived_folder(store.place)
 
 
 def _kept(spec: TrialSpec, checkpoint: Path) -> float:
@@ -210,6 +208,22 @@ def _events(spec: TrialSpec, store: ResultsStore) -> Iterator[EventWriter]:
                 yield events
         finally:
             store.send_folder(Path(folder), name)
+
+
+def _reason(error: Exception, store: ResultsStore) -> str:
+    """Returns why a trial failed.
+
+    Raises:
+        StoreError: results cannot be written, which is not the trial's fault.
+    """
+    if isinstance(error, MedrecError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        raise StoreError(
+            f"Cannot write below {store.place}: {error.strerror}. Free space or mend the "
+            "permissions, then run the same command: finished trials are kept."
+        ) from error
+    return explained(error)
 
 
 def explained(error: Exception) -> str:

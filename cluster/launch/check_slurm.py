@@ -192,7 +192,7 @@ class _Rules:
         for pattern, rule, remedy in (
             (r"^\s*trap .*\bUSR1\b", "notice", "Trap USR1 and pass it on."),
             (
-                r"kill -(s )?(SIG)?TERM \"?\$",
+                r"kill -(s )?(SIG)?TERM .*driver",
                 "notice",
                 "Send SIGTERM to the driver alone; Tune takes USR1 for itself.",
             ),

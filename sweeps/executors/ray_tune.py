@@ -39,6 +39,7 @@ from sweeps.suggestions import PlanQueue, Row, Suggestions
 from sweeps.worker import run_trial
 
 _STORE_ERROR = "store_error"
+_LEAVING = 0  # exit code of a process whose machine is taken away
 
 
 def run_plan(trials: Iterable[TrialSpec], job: Job) -> None:
@@ -110,8 +111,8 @@ def _fit(
         tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if watch.store_error is not None:
-        raise StoreError(watch.store_error)
+    if watch.searcher.error is not None:
+        raise watch.searcher.error
 
 
 def _trainable(config: dict[str, Any]) -> None:
@@ -132,6 +133,8 @@ def _trainable(config: dict[str, Any]) -> None:
             run_trial(spec, store, report, group=group, notice=notice)
     except Interrupted:
         tune.report({INTERRUPTED: True})
+        if draining():
+            os._exit(_LEAVING)  # or this process would be given the trial again
     except StoreError as error:
         tune.report({_STORE_ERROR: str(error)})
 
@@ -143,8 +146,7 @@ class _Watch(tune.Callback):
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.store_error: str | None = None
-        self.stopper = _StopOnStoreError(self)
+        self.stopper = _StopOnError(self)
         self._trials: dict[str, Any] = {}
         self._ended: list[Any] = []
         self._husk: Any = None
@@ -173,7 +175,7 @@ class _Watch(tune.Callback):
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if _STORE_ERROR in result:
-            self.store_error = result[_STORE_ERROR]
+            self.searcher.error = StoreError(result[_STORE_ERROR])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._ended.append(trial)
@@ -182,6 +184,8 @@ class _Watch(tune.Callback):
         self._ended.append(trial)
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        if iteration <= 1:
+            self.job.gate.heed_again()  # Tune takes SIGUSR1 as it begins
         self.job.gate.look()
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
@@ -195,7 +199,7 @@ class _Watch(tune.Callback):
         self._ended.clear()
 
 
-class _StopOnStoreError(tune.Stopper):
+class _StopOnError(tune.Stopper):
     def __init__(self, watch: _Watch) -> None:
         self.watch = watch
 
@@ -206,4 +210,4 @@ class _StopOnStoreError(tune.Stopper):
         return _STORE_ERROR in result
 
     def stop_all(self) -> bool:
-        return self.watch.store_error is not None
+        return self.watch.searcher.error is not None

@@ -71,8 +71,8 @@ def _training(folder: Path) -> dict[str, float]:
 def test_trials_of_two_seconds_take_little_more_than_their_training(benchmark, tmp_path):
     """Ceiling: 1.10 times the training time over two cores, with warm actors.
 
-    The epochs are chosen so that a trial trains for about two seconds here. The first trials of the
-    two actors, in which these start and import torch, are not counted.
+    The epochs are chosen so that a trial trains for about two seconds here. The first trials of
+    the two actors, in which these start and import torch, are not counted.
     """
     (probe,) = _trials(tmp_path / "probe", 1, 5)
     inline.run_plan([probe], _job(tmp_path / "one", _Clock(), 1))

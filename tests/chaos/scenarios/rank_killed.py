@@ -58,7 +58,12 @@ def _kill_one(bench: Bench, made: Cluster, study: Path, expected: Path, out: Pat
         rank = 0
     processes.kill([others[-1] if rank else first])
     killed, done = time.monotonic(), driver.checkpointed(out, key)
-    moved = processes.until(lambda: driver.moved_on(out, key, len(done)), 200)
+
+    def anew() -> bool:  # the other worker may have finished an epoch before it noticed
+        again = driver.worker_on(out, key, [mark]) not in (None, first)
+        return (again and driver.moved_on(out, key, len(done))) or ResultsStore(out).has(key)
+
+    moved = processes.until(anew, 200)
     seconds = time.monotonic() - killed
     outcome.promise(moved, f"{key} did not move on: {run.text()[-900:]}")
     code = run.wait(200)
