@@ -51,7 +51,8 @@ class _Driver:
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
@@ -60,6 +61,8 @@ class _Driver:
     def poll(self) -> tuple[list[str], int | None]:
         """Returns the lines since the last call, and the exit code once it ended."""
         code = self._process.poll()
+        if code is not None:
+            self._reader.join()  # the last lines may be on their way
         lines = []
         with contextlib.suppress(queue.Empty):
             while True:

@@ -87,28 +87,39 @@ def shared(whole: float, wants: Mapping[str, float]) -> dict[str, float]:
 class Share:
     """A driver's place on the board of the connected cluster."""
 
-    def __init__(self, driver: str, capacity: int, limits: Mapping[str, int]) -> None:
-        import ray
-
-        self.driver, self.capacity, self.limits = driver, capacity, dict(limits)
-        actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Board)
-        self._board: Any = actor.options(
-            name=_NAME, lifetime="detached", get_if_exists=True
-        ).remote()
-        self._told = (0.0, -1)
+    def __init__(self, driver: str, limits: Mapping[str, int]) -> None:
+        self.driver, self.limits = driver, dict(limits)
+        self._board: Any = self._find()
+        self._told = (0.0, -1, -1)
         self._allowed = 1
 
-    def allowed(self, wants: int) -> int:
-        """Returns how many trials this driver may have now; asks the board once a second."""
+    def _find(self) -> Any:
         import ray
 
-        asked, before = self._told
+        actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Board)
+        return actor.options(name=_NAME, lifetime="detached", get_if_exists=True).remote()
+
+    def allowed(self, wants: int, capacity: int) -> int:
+        """Returns how many trials this driver may have now; asks the board once a second.
+
+        Args:
+            wants: trials that it could run at once; those that run among them.
+            capacity: trials of its shape that the whole cluster holds at the moment.
+        """
+        import ray
+
+        asked, *before = self._told
         now = time.monotonic()
-        if wants != before or now - asked > 1.0:
-            call = self._board.tell.remote(self.driver, wants, self.capacity, self.limits)
-            with suppress(ray.exceptions.RayError, TimeoutError):  # else the old number stays
+        if [wants, capacity] != before or now - asked > 1.0:
+            self._told = (now, wants, capacity)
+            call = self._board.tell.remote(self.driver, wants, capacity, self.limits)
+            try:
                 self._allowed = ray.get(call, timeout=10)
-            self._told = (now, wants)
+            except ray.exceptions.RayActorError:  # the last driver took the board away
+                self._board = self._find()
+                self._told = (0.0, -1, -1)
+            except (ray.exceptions.RayError, TimeoutError):
+                pass  # busy; what was allowed stays
         return self._allowed
 
     def leave(self) -> None:

@@ -6,6 +6,7 @@ repeated exactly. One written within an epoch holds the states of the generators
 far as well.
 """
 
+import hashlib
 import json
 import uuid
 from dataclasses import asdict, dataclass
@@ -49,10 +50,12 @@ def save_checkpoint(path: Path, progress: Progress, groups: dict[str, dict[str, 
         for group, members in groups.items()
         for name, tensor in members.items()
     }
+    head = json.dumps(asdict(progress))
+    metadata = {"progress": head, "sha256": _digest(head, tensors)}
     # Not the process id: on two machines that share a folder it may be the same.
     aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
-        aside.write_bytes(save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
+        aside.write_bytes(save(tensors, metadata=metadata))
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -86,7 +89,10 @@ def read_checkpoint(
     """
     try:
         tensors = load(content)
-        head = json.loads(_head(content)["__metadata__"]["progress"])
+        metadata = _head(content)["__metadata__"]
+        if metadata["sha256"] != _digest(metadata["progress"], tensors):
+            raise CheckpointError(f"{path} is damaged: its content is not what its sha256 says.")
+        head = json.loads(metadata["progress"])
         progress = Progress(**{**head, "history": tuple(head["history"])})
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}.") from error
@@ -97,6 +103,16 @@ def read_checkpoint(
         group, member = name.split("/", 1)
         groups.setdefault(group, {})[member] = tensor
     return progress, groups
+
+
+def _digest(head: str, tensors: dict[str, Tensor]) -> str:
+    """Returns the sha256 of a checkpoint's content; safetensors itself checks none."""
+    found = hashlib.sha256(head.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _head(content: bytes) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Stepper:
             patients: of the whole batch, by length of history; every worker gives the same.
             visits: of each patient.
             step: where training stands.
-            stop: whether this worker is told to stop; what the one of rank 0 says counts.
+            stop: whether this worker is told to stop; if one is, all do.
         """
         group = self.group
         own = slice(group.rank, None, group.workers)  # long and short histories for everybody
@@ -93,7 +93,7 @@ class Stepper:
         alone, as it does for one worker.
         """
         gradients = [p.grad for p in self.parameters]
-        told = [float(g is not None) for g in gradients] + [float(stop and self.group.leads)]
+        told = [float(g is not None) for g in gradients] + [float(stop)]
         parts = [
             torch.zeros_like(p).flatten() if g is None else g.flatten()
             for p, g in zip(self.parameters, gradients, strict=True)

@@ -84,7 +84,7 @@ def train(
         checkpoint: file to resume from and to write after each epoch; None keeps nothing.
         group: the workers that train it; each calls this, with its own copy of the model. A fitted
             model is fitted by each that calls.
-        notice: asked at every step whether to stop; what the worker of rank 0 hears counts.
+        notice: asked at every step whether to stop; if one worker hears so, all do.
 
     Raises:
         NonFiniteLossError: the loss became NaN or infinite.
@@ -259,14 +259,16 @@ class _Loop:
         if not content:
             return
         fresh = {name: t.clone() for name, t in self.model.state_dict().items()}
+        unused = self.optimiser.state_dict()
         try:
             progress, groups = read_checkpoint(content, self.spec.key)
             best = groups["best"] if progress.best_epoch else {}
             running = groups["running"]["loss"] if progress.step else None
             self.model.load_state_dict(groups["model"])
-        except (CheckpointError, KeyError, RuntimeError):
+            restore_optimiser(self.optimiser, groups.get("optimiser", {}))
+        except (CheckpointError, KeyError, RuntimeError, ValueError, TypeError):
             self.model.load_state_dict(fresh)  # some tensors may have been taken over
+            self.optimiser.load_state_dict(unused)
             return
-        restore_optimiser(self.optimiser, groups.get("optimiser", {}))
         self.best, self.progress = best, progress
         self.running, self.random = running, groups.get("random", {})

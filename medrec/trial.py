@@ -107,7 +107,9 @@ def run(
     )
 
 
-def assist(spec: TrialSpec, cache: Path | None = None, *, group: Group) -> None:
+def assist(
+    spec: TrialSpec, cache: Path | None = None, *, group: Group, notice: Notice = never
+) -> None:
     """Takes part in the training of a trial that another process runs; keeps nothing.
 
     Returns once training has ended, and at once where a model is fitted: that takes one worker.
@@ -116,13 +118,14 @@ def assist(spec: TrialSpec, cache: Path | None = None, *, group: Group) -> None:
         spec: the trial, as given to `run`.
         cache: folder for derived knowledge.
         group: the workers of the trial, of which this one is not that of rank 0.
+        notice: asked at every step whether all workers are to stop.
 
     Raises:
         MedrecError: as `run`.
     """
     model, data, _ = prepared(spec, cache)
     if not isinstance(model, FittedRecommender):
-        train(model, data, spec, lambda row: None, None, group=group)
+        train(model, data, spec, lambda row: None, None, group=group, notice=notice)
 
 
 def prepared(spec: TrialSpec, cache: Path | None) -> tuple[Recommender, Data, torch.device]:

@@ -175,9 +175,14 @@ def _shared(
         return
     from cluster.shares import Share
 
-    share = Share(driver, places.now(), options.limits)
+    share = Share(driver, options.limits)
+
+    def allowed(wants: int) -> int:
+        places_now = places.now()
+        return min(wants, places_now, share.allowed(min(wants, places_now), places_now))
+
     try:
-        yield lambda wants: min(wants, places.now(), share.allowed(min(wants, places.now())))
+        yield allowed
     finally:
         share.leave()
 

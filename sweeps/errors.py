@@ -7,6 +7,7 @@ SweepError               the message is written for the person who reads it
   BusyError              another driver works on this results directory
   MachineError           the cluster does not answer, or a machine of it lacks something
   InterruptedStudyError  the study was told to stop; the same command goes on
+  WorkerFailedError      one trial failed, in one of its further workers
   TrialsFailedError      the study ended, but some trials failed; `run` tries them again
   FetchError             a download failed or is not what was published; `fetch` goes on from there
 """
@@ -38,6 +39,10 @@ class MachineError(SweepError):
 
 class InterruptedStudyError(SweepError):
     """The study was told to stop before its end; every trial can go on."""
+
+
+class WorkerFailedError(SweepError):
+    """A trial failed in one of its further workers; why is in `failed/`."""
 
 
 class TrialsFailedError(SweepError):

@@ -66,8 +66,11 @@ def mirrored(
             )
         before = _made(folder)
         _origins[folder] = str(place).partition("?")[0]
-        yield folder
-        _send_back(place, folder, before)
+        if not events:
+            yield folder
+            _send_back(place, folder, before)
+            return
+    yield folder  # what shows events goes on for hours, and must keep nobody waiting
 
 
 def shown(path: Path) -> str:

@@ -193,7 +193,8 @@ def remote_place(uri: str) -> RemotePlace:
     """
     parts = urlsplit(uri)
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    if "@" in parts.netloc and parts.scheme in ("s3", "gs", "gcs"):
+    user, at, _ = parts.netloc.rpartition("@")  # abfs has container@account, and no secret in it
+    if ":" in user or (at and parts.scheme in ("s3", "gs", "gcs")):
         raise StoreError(
             f"{shown}: a URI must not hold credentials, since it reaches logs. Give them in the "
             "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)."

@@ -1,7 +1,6 @@
 """`medsweep run`: whatever of a study is missing, and nothing that is stored."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from sweeps.errors import (
     StoreError,
     TrialsFailedError,
 )
-from sweeps.gate import Gate
+from sweeps.gate import Gate, Told
 from sweeps.job import Job
 from sweeps.locks import exclusive
 from sweeps.plan import Plan, make_plan
@@ -75,13 +74,11 @@ def run_study(
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    stops: list[Callable[[str], None]] = []
-
-    def lost(reason: str) -> None:
-        for stop in stops:
-            stop(reason)
-
-    with exclusive(store.place, wait, say, lost):
+    told_to_stop = Told()
+    with (
+        exclusive(store.place, wait, say, told_to_stop.notice),
+        told_to_stop.heeding_signals(),
+    ):
         data = study_data(study, store.place.local or working_folder(store.place))
         plan = make_plan(study, data)
         _same_study(store, plan.record)
@@ -96,21 +93,24 @@ def run_study(
         store.write_study(plan.record)
         store.write_visits(facts_of(data.cohort))
         before = _failed_suggestions(plan, store)
-        work = _Work(study, data, store, console, options or EngineOptions(), stops)
+        work = _Work(study, data, store, console, options or EngineOptions(), told_to_stop)
         plan, gate = _execute(work, plan)
         with store.at_a_glance():
-            failures = _failed(plan, store, ended=gate.reason is None)
+            ended = gate.reason is None or not _left(plan, store)
+            failures = _failed(plan, store, ended)
     failures += (_failed_suggestions(plan, store) - before).elements()
-    if failures:
-        lines = "\n".join(f"  {label}: {reason}" for label, reason in failures)
-        raise TrialsFailedError(
-            f"{len(failures)} trials failed; the rest is stored. Mend the cause and run the same "
-            f"command again:\n{lines}"
-        )
-    if gate.reason is not None and not gate.budget_spent:
+    lines = "\n".join(f"  {label}: {reason}" for label, reason in failures)
+    if not ended and not gate.budget_spent:
+        also = f"\n{len(failures)} trials failed:\n{lines}" if failures else ""
         raise InterruptedStudyError(
             f"Stopped before the end: {gate.reason}. Trials that ran wrote a checkpoint; the same "
-            "command goes on from there."
+            f"command goes on from there.{also}"
+        )
+    if failures:
+        rest = "the rest is stored" if ended else "the budget is spent before the rest ran"
+        raise TrialsFailedError(
+            f"{len(failures)} trials failed; {rest}. Mend the cause and run the same command "
+            f"again:\n{lines}"
         )
     return plan.record
 
@@ -143,14 +143,14 @@ def _announce(plan: Plan, store: ResultsStore, console: Console, check: bool) ->
 
 @dataclass(frozen=True)
 class _Work:
-    """What running needs to know; `stops` are told when another driver takes the directory."""
+    """What running needs to know."""
 
     study: Study
     data: StudyData
     store: ResultsStore
     console: Console
     options: EngineOptions
-    stops: list[Callable[[str], None]]
+    told: Told
 
 
 def _execute(work: _Work, plan: Plan) -> tuple[Plan, Gate]:
@@ -176,11 +176,10 @@ def _execute(work: _Work, plan: Plan) -> tuple[Plan, Gate]:
     module = executor_module(work.options)
     example = missing[0] if missing else open_searches[0].plan.base
     with Session(store, progress, work.options.executor, study.budget) as session:
-        gate = Gate(store, session.id, study.budget, session.spent)
-        work.stops.append(gate.notice)
+        gate = Gate(store, session.id, study.budget, session.spent, work.told)
         progress.limits = partial(_limits, study, session)
         say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        with engine(work.options, example, store, session, say) as allowed, gate.heeding_signals():
+        with engine(work.options, example, store, session, say) as allowed:
             job = Job(store, progress, gate, allowed, partial(published, store=store))
             with progress:
                 plan = _run_all(module, missing, open_searches, plan, job)
@@ -291,6 +290,18 @@ def _failed(plan: Plan, store: ResultsStore, ended: bool) -> list[tuple[str, str
             )
             found.append((f"{arm.name} (every seed)", reason))
     return found
+
+
+def _left(plan: Plan, store: ResultsStore) -> bool:
+    """Returns whether trials have neither been stored nor failed, of arms or of searches."""
+    failures = store.failures()
+    ended = {
+        search.name: sum(note["state"] != "running" for note in store.search_records(search.name))
+        for search in plan.record.searches
+    }
+    return any(not store.has(key) and key not in failures for key in plan.trials) or any(
+        ended[search.name] < search.trials for search in plan.record.searches
+    )
 
 
 def _failed_suggestions(plan: Plan, store: ResultsStore) -> Counter[tuple[str, str]]:

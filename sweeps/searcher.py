@@ -83,10 +83,13 @@ class StoreSearcher(Searcher):
         running = len(self._running)
         later = None if running else Searcher.FINISHED  # one that runs may be given back
         wants = self.suggestions.remaining()
-        if not wants or not self.job.gate.room(running):
-            return later
+        room = wants > 0 and self.job.gate.room(running)
         wants = wants if self.most is None else min(wants, self.most)
-        if running >= self.job.allowed(wants):
+        # Asked also where nothing is to start: others are told so what runs here.
+        allowed = self.job.allowed(wants if room else running)
+        if not room:
+            return later
+        if running >= allowed:
             return None
         suggestion = self.suggestions.suggest()
         if suggestion is None:

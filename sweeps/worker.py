@@ -4,7 +4,7 @@ import errno
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,14 @@ def run_trial(
     return reason
 
 
-def assist_trial(spec: TrialSpec, store: ResultsStore, rank: int, meeting: str, host: str) -> None:
+def assist_trial(
+    spec: TrialSpec,
+    store: ResultsStore,
+    rank: int,
+    meeting: str,
+    host: str,
+    notice: Callable[[], bool] = _never,
+) -> None:
     """Takes part in a trial as one of its further workers, until the first one ends it.
 
     Args:
@@ -93,6 +100,7 @@ def assist_trial(spec: TrialSpec, store: ResultsStore, rank: int, meeting: str, 
         rank: of this worker, from 1.
         meeting: where the first worker waits, as "host:port".
         host: this worker's own address.
+        notice: asked at every step whether the whole trial is to stop.
     """
     from medrec import trial
     from medrec.distributed import joined
@@ -102,15 +110,16 @@ def assist_trial(spec: TrialSpec, store: ResultsStore, rank: int, meeting: str, 
     with (
         _cache(store) as cache,
         joined(rank, spec.resources.workers, meeting, host, device) as group,
+        suppress(Interrupted),  # the first worker tells of it
     ):
-        trial.assist(own, cache, group=group)
+        trial.assist(own, cache, group=group, notice=notice)
 
 
 @contextmanager
 def _checkpoint(key: str, store: ResultsStore) -> Iterator[Path]:
     """Gives the file of the trial's checkpoint: in the results directory where that is a folder.
 
-    Elsewhere it is a copy, which `_Copies` sends after each epoch.
+    Elsewhere it is a copy, which `_Sent` sends after each epoch.
     """
     if isinstance(store.place, LocalPlace):
         yield store.place.path(f"running/{key}/checkpoint.safetensors")
@@ -119,6 +128,27 @@ def _checkpoint(key: str, store: ResultsStore) -> Iterator[Path]:
         path = Path(folder) / "checkpoint.safetensors"
         store.fetch_checkpoint(key, path)
         yield path
+
+
+class _Sent:
+    """Sends a trial's checkpoint where results are no folder, whenever there is a new one."""
+
+    def __init__(self, key: str, store: ResultsStore, checkpoint: Path) -> None:
+        self.key, self.store, self.checkpoint = key, store, checkpoint
+        self._last = self._stamp()  # as it was fetched
+
+    def send(self) -> None:
+        """Sends it unless it is the one that was sent or fetched last."""
+        stamp = self._stamp()
+        if self.store.place.local is None and stamp is not None and stamp != self._last:
+            self.store.send_checkpoint(self.key, self.checkpoint)
+            self._last = stamp
+
+    def _stamp(self) -> int | None:
+        try:
+            return self.checkpoint.stat().st_mtime_ns
+        except OSError:
+            return None
 
 
 @contextmanager
@@ -150,6 +180,7 @@ def _run_and_store(
     from medrec.distributed import ALONE
 
     held: list[Row] = []
+    sent = _Sent(spec.key, store, checkpoint)
     started = utc_now()
     with _events(spec, store) as events, _cache(store) as cache:
 
@@ -160,8 +191,7 @@ def _run_and_store(
             if row["epoch"] >= spec.training.epochs:
                 held.append(row)
                 return
-            if store.place.local is None:
-                store.send_checkpoint(spec.key, checkpoint)
+            sent.send()
             report(row)
 
         try:
@@ -174,8 +204,7 @@ def _run_and_store(
                 notice=notice,
             )
         except Interrupted:
-            if store.place.local is None:
-                store.send_checkpoint(spec.key, checkpoint)
+            sent.send()
             raise
     summary = {
         "spec": spec.without_places().model_dump(mode="json"),

@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util import get_current_placement_group, get_node_ip_address
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from cluster.drains import draining
 from medrec.distributed import ALONE, Group, joined, open_meeting
+from medrec.errors import LostWorkerError
 from medrec.spec import TrialSpec
-from sweeps.errors import StoreError
+from sweeps.errors import StoreError, WorkerFailedError
+from sweeps.gate import throttled
 from sweeps.store import ResultsStore
 from sweeps.worker import assist_trial, explained
 
@@ -34,7 +37,8 @@ class _Worker:
         """Takes part in a trial until it ends."""
         own = TrialSpec.model_validate_json(spec)
         host = host or get_node_ip_address()
-        assist_trial(own, ResultsStore(root), rank, meeting, host)
+        notice = throttled(draining)  # its own machine may be taken away
+        assist_trial(own, ResultsStore(root), rank, meeting, host, notice)
 
 
 @contextmanager
@@ -68,12 +72,32 @@ def grouped(spec: TrialSpec, store: ResultsStore) -> Iterator[Group]:
         try:
             with joined(0, workers, meeting, host, _device(spec)) as group:
                 yield group
+        except LostWorkerError:
+            if (reason := _own_fault(calls)) is not None:
+                store.record_failure(spec.key, reason)
+                raise WorkerFailedError(reason) from None
+            raise
         finally:
             ended.set()
             _, late = ray.wait(calls, num_returns=len(calls), timeout=_GRACE)
             if late:
                 for actor in _others.pop(name):
                     ray.kill(actor)
+
+
+def _own_fault(calls: list[Any]) -> str | None:
+    """Returns what another worker met, if it did not just die or lose the others."""
+    done, _ = ray.wait(calls, num_returns=len(calls), timeout=_GRACE)
+    for call in done:
+        try:
+            ray.get(call)
+        except RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, Exception) and not isinstance(cause, LostWorkerError):
+                return f"in one of its workers: {explained(cause)}"
+        except RayActorError:
+            continue
+    return None
 
 
 def _device(spec: TrialSpec) -> str:

@@ -29,8 +29,9 @@ from cluster.drains import draining
 from cluster.placement import Demand
 from medrec.errors import Interrupted
 from medrec.spec import Resources, TrialSpec
-from sweeps.errors import StoreError
-from sweeps.gate import Notice
+from sweeps.errors import StoreError, WorkerFailedError
+from sweeps.executors.out_of_memory import taken_for_lost
+from sweeps.gate import trial_notice
 from sweeps.job import Job
 from sweeps.search import Search
 from sweeps.searcher import INTERRUPTED, StoreSearcher
@@ -108,7 +109,8 @@ def _fit(
         ),
     )
     try:
-        tuner.fit()
+        with taken_for_lost():
+            tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if watch.searcher.error is not None:
@@ -122,7 +124,7 @@ def _trainable(config: dict[str, Any]) -> None:
     spec = TrialSpec.model_validate_json(config["spec"])
     store = ResultsStore(config["root"])
     every = 1.0 if store.place.local else 5.0
-    notice = Notice(store, config["session"], every, draining)
+    notice = trial_notice(store, config["session"], every, draining)
 
     def report(row: Row) -> None:
         if row["epoch"] > config["told"]:
@@ -133,8 +135,10 @@ def _trainable(config: dict[str, Any]) -> None:
             run_trial(spec, store, report, group=group, notice=notice)
     except Interrupted:
         tune.report({INTERRUPTED: True})
-        if draining():
-            os._exit(_LEAVING)  # or this process would be given the trial again
+        if spec.resources.workers > 1 or draining():
+            os._exit(_LEAVING)  # or the same machines would be given the trial again
+    except WorkerFailedError:
+        return  # as a trial that fails in its first worker
     except StoreError as error:
         tune.report({_STORE_ERROR: str(error)})
 
@@ -185,7 +189,7 @@ class _Watch(tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         if iteration <= 1:
-            self.job.gate.heed_again()  # Tune takes SIGUSR1 as it begins
+            self.job.gate.told.heed_again()  # Tune takes SIGUSR1 as it begins
         self.job.gate.look()
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sweeps.budgets import Spent
-from sweeps.gate import STOP, Gate, Notice
+from sweeps.gate import Gate, Told, stop_note, trial_notice
 from sweeps.store import ResultsStore
 from sweeps.study import RunBudget
 
@@ -30,6 +30,15 @@ def test_no_more_trials_start_than_the_budget_has(store):
     assert not gate.stopping  # those that run go on to their end
 
 
+def test_the_last_trial_of_the_budget_closes_the_gate_at_once(store):
+    spent = Spent(trials=0)
+    gate = Gate(store, "me", RunBudget(max_trials=1), lambda: spent)
+    assert gate.room(0)
+    spent = Spent(trials=1)
+    assert not gate.room(0)
+    assert gate.budget_spent
+
+
 @pytest.mark.parametrize(
     ("budget", "spent"),
     [
@@ -42,14 +51,14 @@ def test_spent_hours_stop_what_runs(store, budget, spent):
     assert gate.stopping
     assert gate.budget_spent
     assert not gate.room(0)
-    assert Notice(store, "me", every=0.0)()
+    assert trial_notice(store, "me", every=0.0)()
     gate.open_again()
-    assert not store.place.exists(STOP)
+    assert not store.place.exists(stop_note("me"))
 
 
 def test_a_signal_is_a_notice_and_the_second_one_ends_the_process(store):
     gate = Gate(store, "me")
-    with gate.heeding_signals():
+    with gate.told.heeding_signals():
         os.kill(os.getpid(), signal.SIGUSR1)
         assert gate.stopping
         assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
@@ -59,24 +68,23 @@ def test_a_signal_is_a_notice_and_the_second_one_ends_the_process(store):
 
 def test_handlers_are_put_back(store):
     before = signal.getsignal(signal.SIGTERM)
-    with Gate(store, "me").heeding_signals():
+    with Told().heeding_signals():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_trials_heed_their_own_driver_alone(store):
-    Gate(store, "killed").notice("told to stop")
     other = Gate(store, "killed")
-    other.notice("told to stop")
+    other.told.notice("told to stop")
     other.look()
-    assert Notice(store, "killed", every=0.0)()
-    assert not Notice(store, "next", every=0.0)()
+    assert trial_notice(store, "killed", every=0.0)()
+    assert not trial_notice(store, "next", every=0.0)()
 
 
 def test_a_notice_is_looked_up_now_and_then_and_holds(store):
     gate = Gate(store, "me")
-    notice = Notice(store, "me", every=0.2)
-    gate.notice("told to stop")
+    notice = trial_notice(store, "me", every=0.2)
+    gate.told.notice("told to stop")
     gate.look()
     assert not notice()  # too early to look
     time.sleep(0.25)
@@ -86,10 +94,10 @@ def test_a_notice_is_looked_up_now_and_then_and_holds(store):
 
 
 def test_a_machine_that_is_drained_stops_its_trials(store):
-    assert Notice(store, "me", every=0.0, drained=lambda: True)()
+    assert trial_notice(store, "me", every=0.0, drained=lambda: True)()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"session": 7}', "{"])
+@pytest.mark.parametrize("content", ["", "[]", "{"])
 def test_a_broken_note_stops_nothing(store, content):
-    store.write_text(STOP, content)
-    assert not Notice(store, "me", every=0.0)()
+    store.write_text(stop_note("me"), content)
+    assert not trial_notice(store, "me", every=0.0)()

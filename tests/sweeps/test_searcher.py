@@ -132,7 +132,7 @@ def test_a_closed_gate_ends_the_run_once_nothing_runs(store):
     found = searcher(store, trials=3, budget=RunBudget(max_trials=1))
     found.suggest("a")
     assert found.suggest("b") is None
-    found.job.gate.notice("told to stop")
+    found.job.gate.told.notice("told to stop")
     found.on_trial_complete("a", {INTERRUPTED: True})
     assert found.suggest("b") == FINISHED
 
