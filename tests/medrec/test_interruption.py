@@ -1,14 +1,11 @@
 """A notice in mid-epoch: the checkpoint holds every step, and going on changes no bit."""
 
-import json
-
 import pytest
 import torch
-from safetensors.torch import load, save
 
 from medrec import trial
-from medrec.checkpoint import load_checkpoint
-from medrec.errors import Interrupted, TrialError
+from medrec.checkpoint import load_checkpoint, save_checkpoint
+from medrec.errors import CheckpointError, Interrupted, TrialError
 from medrec.spec import Training
 from medrec.training import train
 from tests.medrec.small import data_of, make_spec, saved, small_cohort, small_knowledge
@@ -101,33 +98,36 @@ def test_random_states_of_other_workers_leave_a_trial_that_goes_on(tmp_path):
     """As from a trial of two workers: the same steps remain, with other dropout."""
     spec = make_spec("gamenet", training=TRAINING)
     stopped(spec, tmp_path / "checkpoint", 2)
-    content = (tmp_path / "checkpoint").read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    head = json.loads(content[8 : 8 + size])["__metadata__"]
-    tensors = load(content)
-    tensors["random/1"] = tensors["random/0"].clone()
-    (tmp_path / "checkpoint").write_bytes(save(tensors, head))
+    progress, groups = load_checkpoint(tmp_path / "checkpoint", spec.key)
+    groups["random"]["1"] = groups["random"]["0"].clone()
+    save_checkpoint(tmp_path / "checkpoint", progress, groups)
     found = trained(spec, checkpoint=tmp_path / "checkpoint")
     whole = trained(spec)
     assert [row["epoch"] for row in found[0].history] == [1.0, 2.0, 3.0]
     assert found[0].history[0]["loss"] == pytest.approx(whole[0].history[0]["loss"], rel=0.2)
     assert metrics_of(found[0]) != metrics_of(whole[0])
-    (tmp_path / "checkpoint").write_bytes(save(tensors, head))
+    save_checkpoint(tmp_path / "checkpoint", progress, groups)
     same(found, trained(spec, checkpoint=tmp_path / "checkpoint"))
 
 
-def test_a_checkpoint_from_before_there_were_notices_is_taken_up(tmp_path):
+def test_an_altered_checkpoint_is_not_used(tmp_path):
     spec = make_spec("gamenet", training=TRAINING)
     interrupt(spec, tmp_path / "checkpoint", 2)
-    content = (tmp_path / "checkpoint").read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    head = json.loads(content[8 : 8 + size])["__metadata__"]
-    progress = json.loads(head["progress"])
-    del progress["step"]
-    (tmp_path / "checkpoint").write_bytes(save(load(content), {"progress": json.dumps(progress)}))
-    rows = []
-    same(trained(spec), trained(spec, rows.append, tmp_path / "checkpoint"))
-    assert rows[1]["seconds"] == progress["history"][1]["seconds"]  # not trained again
+    content = bytearray((tmp_path / "checkpoint").read_bytes())
+    content[len(content) // 2] ^= 1  # of a tensor; safetensors would not notice
+    (tmp_path / "checkpoint").write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="sha256"):
+        load_checkpoint(tmp_path / "checkpoint", spec.key)
+    same(trained(spec), trained(spec, checkpoint=tmp_path / "checkpoint"))
+
+
+def test_a_checkpoint_with_another_optimiser_is_not_used(tmp_path):
+    spec = make_spec("gamenet", training=TRAINING)
+    interrupt(spec, tmp_path / "checkpoint", 2)
+    progress, groups = load_checkpoint(tmp_path / "checkpoint", spec.key)
+    groups["optimiser"] = {"nonsense": groups["optimiser"].popitem()[1]}
+    save_checkpoint(tmp_path / "checkpoint", progress, groups)
+    same(trained(spec), trained(spec, checkpoint=tmp_path / "checkpoint"))
 
 
 def test_run_is_stopped_and_goes_on(tmp_path):
