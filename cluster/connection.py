@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from cluster.errors import ConnectionRefusedByClusterError
 
@@ -48,7 +49,8 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[s
                 object_store_memory=OBJECT_STORE_BYTES,
             )
     else:
-        _check_answers(address)
+        check_answers(address)
+        _check_token()
         if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # else Ray does not show its token
         try:
@@ -111,9 +113,32 @@ def answers(host: str, port: int, seconds: float = 3.0) -> bool:
         return False
 
 
-def _check_answers(address: str) -> None:
-    """Refuses an address where nothing listens at once; Ray would try for minutes."""
-    if address == "auto":
+def _check_token() -> None:
+    """Refuses a token that is no text: Ray would end this process."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if path is None or "RAY_AUTH_TOKEN" in os.environ:
+        return
+    try:
+        token = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ConnectionRefusedByClusterError(
+            f"Cannot read the token in {path}: {error.strerror}. RAY_AUTH_TOKEN_PATH names a file "
+            "with the cluster's token, which you alone can read."
+        ) from error
+    if not token or not all(32 < byte < 127 for byte in token):
+        raise ConnectionRefusedByClusterError(
+            f"{path} holds no token: that is one line of letters, digits and signs. "
+            "RAY_AUTH_TOKEN_PATH names a file with the cluster's token."
+        )
+
+
+def check_answers(address: str) -> None:
+    """Refuses an address where nothing listens at once; Ray would try for minutes.
+
+    Raises:
+        ConnectionRefusedByClusterError: it is no address, or nothing answers there.
+    """
+    if address == "auto" or address.startswith("ray://"):
         return
     host, separator, port = address.rpartition(":")
     if not separator or not host or not port.isdigit():

@@ -97,8 +97,10 @@ def run_there(
     except Exception as error:  # the client has no common root for what can go wrong
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConnectionRefusedByClusterError(
-            f"Cannot reach the cluster at {address}: {first} Check the address, that its client "
-            "server runs (`ray start --head --ray-client-server-port 10001`), and the token."
+            f"Cannot reach the cluster at {address}: {first.rstrip('.: ')}. Check the token "
+            "(RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH=FILE), the address, and that the head's "
+            "client server runs (`ray start --head --ray-client-server-port 10001`); a head that "
+            "is busy may be too slow the first time."
         ) from error
     try:
         driver = ray.remote(num_cpus=0, resources={"node:__internal_head__": 0.001})(_Driver)

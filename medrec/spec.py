@@ -105,7 +105,10 @@ class Resources(Frozen):
         description="data-parallel workers of one trial; the patients of a batch are shared out",
     )
     memory: float = Field(
-        default=0.0, ge=0, description="GiB of main memory that each worker reserves; 0: none"
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="GiB of main memory that each worker reserves; 0: none",
     )
 
     @model_validator(mode="after")

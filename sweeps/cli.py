@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +19,6 @@ from medrec.errors import MedrecError
 from sweeps.arguments import ResultsDirectory
 from sweeps.errors import InterruptedStudyError, SweepError
 
-GOES_ON = 75  # exit code of a run that was told to stop; schedulers start it again
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 _LISTS = {
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except InterruptedStudyError as error:
         _err.print(f"medsweep: {error}", style="yellow", markup=False)
+        from sweeps.engine import GOES_ON
+
         sys.exit(GOES_ON)
     except (MedrecError, SweepError) as error:
         _err.print(f"medsweep: {error}", style="red", markup=False)
@@ -261,7 +263,9 @@ class _Limit(click.ParamType[tuple[str, int]]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, int]:
         name, _, most = value.partition("=")
-        if not name or not most.isdigit() or int(most) < 1:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,60}", name) or not re.fullmatch(
+            r"[1-9][0-9]{0,5}", most
+        ):
             self.fail(f"takes a name and a number from 1 up, as team=4, but got {value!r}.")
         return name, int(most)
 
@@ -318,6 +322,10 @@ def run(
     from sweeps.run import run_study
     from sweeps.study import load_study
 
+    if executor == "inline" and (address is not None or concurrent is not None or limits):
+        raise click.UsageError(
+            "--address, --concurrent and --limit are Ray's; take --executor inline without them."
+        )
     loaded = load_study(study, settings)
     options = EngineOptions(executor, cpus, address, concurrent, dict(limits))
     if address is not None and address.startswith("ray://"):

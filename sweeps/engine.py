@@ -14,6 +14,7 @@ from cluster.errors import ClusterError, PlacementError
 from cluster.placement import Demand, concurrent
 from medrec.spec import Resources, TrialSpec
 from sweeps.errors import MachineError, StudyError
+from sweeps.gate import Told
 from sweeps.preflight import check_machines
 from sweeps.reach import published
 from sweeps.session import Session
@@ -25,6 +26,7 @@ _EXECUTORS = {"ray": "sweeps.executors.ray_tune", "inline": "sweeps.executors.in
 _HEARTBEAT = 2.0  # seconds between two looks at the head
 _DEAD = 5  # looks without an answer after which the head is gone
 _RECOUNT = 5.0  # seconds between two counts of the machines
+GOES_ON = 75  # exit code of a run that was told to stop; schedulers start it again
 GONE = 1  # exit code when the head is gone
 
 
@@ -48,6 +50,21 @@ class EngineOptions:
     limits: Mapping[str, int] = field(default_factory=dict)
 
 
+def check_address(options: EngineOptions) -> None:
+    """Refuses an address where nothing listens, before anything else is done.
+
+    Raises:
+        MachineError: nothing answers there, or it is none.
+    """
+    from cluster.connection import check_answers
+
+    if options.executor == "ray" and options.address is not None:
+        try:
+            check_answers(options.address)
+        except ClusterError as error:
+            raise MachineError(str(error)) from error
+
+
 def executor_module(options: EngineOptions) -> ModuleType:
     """Returns the module that runs plans and searches."""
     return importlib.import_module(_EXECUTORS[options.executor])
@@ -59,6 +76,7 @@ def engine(
     example: TrialSpec,
     store: ResultsStore,
     session: Session,
+    told: Told,
     say: Callable[[str], None],
 ) -> Iterator[Callable[[int], int]]:
     """Starts or joins what trials run on, once it is sure that they can.
@@ -68,6 +86,7 @@ def engine(
         example: one of the study's trials; all ask for the same.
         store: of the results.
         session: is told of the machines.
+        told: whether somebody told this driver to stop.
         say: prints a line.
 
     Yields:
@@ -91,7 +110,11 @@ def engine(
             if link:
                 say(f"Ray's dashboard: {link}")
             session.joined(nodes, link, places.most)
-            with _watching_the_head(session, say), _shared(options, session.id, places) as allowed:
+            own = options.address is None
+            with (
+                _watching_the_head(own, session, told, say),
+                _shared(options, session.id, places) as allowed,
+            ):
                 yield allowed
             session.left()
     except PlacementError as error:
@@ -188,7 +211,9 @@ def _shared(
 
 
 @contextmanager
-def _watching_the_head(session: Session, say: Callable[[str], None]) -> Iterator[None]:
+def _watching_the_head(
+    own: bool, session: Session, told: Told, say: Callable[[str], None]
+) -> Iterator[None]:
     """Ends this process when the cluster's head is gone: Ray would wait for it for minutes."""
     from cluster.connection import answers, head_address
 
@@ -200,15 +225,18 @@ def _watching_the_head(session: Session, say: Callable[[str], None]) -> Iterator
         while not left.wait(_HEARTBEAT):
             silent = 0 if answers(host, port) else silent + 1
             if silent >= _DEAD and not left.is_set():
+                what = "Our own Ray" if own else "The head of the Ray cluster"
+                start = "Run" if own else "Start a cluster and run"
+                why = f", and we were {told.reason}" if told.reason else ""
                 text = (
-                    "The head of the Ray cluster is gone. Start a cluster and run the same "
-                    "command again: what was finished is kept, and trials go on from their last "
-                    "epoch."
+                    f"{what} is gone{why}. {start} the same command again: what was finished is "
+                    "kept, and trials go on from their last epoch."
                 )
-                session.end("error", text)
+                session.end("interrupted" if told.reason else "error", text)
                 session.flush()
                 say(text)
-                os._exit(GONE)
+                # Who tells a whole group of processes to stop tells Ray's as well.
+                os._exit(GOES_ON if told.reason else GONE)
 
     threading.Thread(target=watch, name="medsweep-head", daemon=True).start()
     try:

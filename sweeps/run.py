@@ -12,7 +12,7 @@ from rich.markup import escape
 from medrec.spec import TrialSpec
 from sweeps.budgets import told as limits_told
 from sweeps.cohorts import StudyData, study_data
-from sweeps.engine import EngineOptions, engine, executor_module
+from sweeps.engine import EngineOptions, check_address, engine, executor_module
 from sweeps.errors import (
     DamagedTrialError,
     InterruptedStudyError,
@@ -74,6 +74,8 @@ def run_study(
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    options = options or EngineOptions()
+    check_address(options)
     told_to_stop = Told()
     with (
         exclusive(store.place, wait, say, told_to_stop.notice),
@@ -93,7 +95,7 @@ def run_study(
         store.write_study(plan.record)
         store.write_visits(facts_of(data.cohort))
         before = _failed_suggestions(plan, store)
-        work = _Work(study, data, store, console, options or EngineOptions(), told_to_stop)
+        work = _Work(study, data, store, console, options, told_to_stop)
         plan, gate = _execute(work, plan)
         with store.at_a_glance():
             ended = gate.reason is None or not _left(plan, store)
@@ -179,7 +181,7 @@ def _execute(work: _Work, plan: Plan) -> tuple[Plan, Gate]:
         gate = Gate(store, session.id, study.budget, session.spent, work.told)
         progress.limits = partial(_limits, study, session)
         say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        with engine(work.options, example, store, session, say) as allowed:
+        with engine(work.options, example, store, session, work.told, say) as allowed:
             job = Job(store, progress, gate, allowed, partial(published, store=store))
             with progress:
                 plan = _run_all(module, missing, open_searches, plan, job)
@@ -228,7 +230,8 @@ def _told_end(gate: Gate, session: Session, console: Console) -> None:
 
 def _same_study(store: ResultsStore, record: StudyRecord) -> None:
     if not store.place.exists("study.json"):
-        foreign = sorted(set(store.place.names()) - _OURS)
+        names = {name for name in store.place.names() if not name.startswith(".lease.json-")}
+        foreign = sorted(names - _OURS)
         if foreign:
             raise StoreError(
                 f"{store.place} holds no study but other things ({', '.join(foreign[:3])}). "

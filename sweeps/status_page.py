@@ -51,8 +51,10 @@ def _arms(state: StudyStatus) -> RenderableType:
     shown = state.arms
     if len(shown) > _MANY:
         shown = tuple(arm for arm in shown if arm.running + arm.failed + arm.missing + arm.damaged)
+    # What has begun runs only while somebody runs it.
+    begun = "running" if state.driver is not None and state.driver.live else "to go on"
     table = Table(
-        Column("arm", overflow="fold"), "stored", "running", "failed", "missing", "damaged",
+        Column("arm", overflow="fold"), "stored", begun, "failed", "missing", "damaged",
         title=Text(state.name),
     )  # fmt: skip
     for arm in shown:

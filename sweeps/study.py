@@ -147,9 +147,14 @@ class RunBudget(Frozen):
     """What a study may spend in all, over every time it is run; none is no limit."""
 
     max_trials: int | None = Field(default=None, ge=1, description="finished trials")
-    max_hours: float | None = Field(default=None, gt=0, description="hours that drivers ran")
+    max_hours: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="hours of the clock that runs took"
+    )
     max_gpu_hours: float | None = Field(
-        default=None, gt=0, description="hours times GPUs of all trials, failed ones too"
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="hours times GPUs of all trials, failed ones too",
     )
 
 

@@ -87,7 +87,9 @@ class ClusterSpec(BaseModel):
         description="where the token is, never the token: a file with mode 0600; kuberay: a "
         "secret's name (default: the operator makes one)",
     )
-    hours: float | None = Field(default=None, gt=0, le=10_000, description="time limit of the job")
+    hours: float | None = Field(
+        default=None, ge=0.1, le=10_000, description="time limit of the job"
+    )
     restarts: int = Field(default=20, ge=0, le=1000, description="times that the job starts anew")
     exclusive: bool = Field(default=True, description="Slurm: whole nodes for this job alone")
     partition: Word | None = Field(default=None, description="Slurm partition")
