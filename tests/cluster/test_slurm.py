@@ -13,10 +13,7 @@ from tests.cluster import two_nodes
 from tests.sweeps import tiny
 
 _LACKING = two_nodes.lacking()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(_LACKING is not None, reason=f"no Slurm here: {_LACKING}"),
-]
+pytestmark = pytest.mark.skipif(_LACKING is not None, reason=f"no Slurm here: {_LACKING}")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +70,10 @@ def rays(nodes: two_nodes.Slurm) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("exclusive", [True, False], ids=["exclusive", "shared"])
+@pytest.mark.parametrize(
+    "exclusive",
+    [pytest.param(False, id="shared"), pytest.param(True, id="exclusive", marks=pytest.mark.slow)],
+)
 def test_study_completes_on_two_nodes(nodes: two_nodes.Slurm, exclusive: bool):
     name = "whole" if exclusive else "part"
     study = tiny.write_study(nodes.folder, f"{name}.yaml")
@@ -87,6 +87,7 @@ def test_study_completes_on_two_nodes(nodes: two_nodes.Slurm, exclusive: bool):
     assert not list((nodes.folder / name).glob("**/*token*"))
 
 
+@pytest.mark.slow
 def test_failing_study_gives_its_exit_code(nodes: two_nodes.Slurm):
     """The command's code is the job's, through symmetric-run and srun."""
     number = submit(nodes, script(nodes, "fails", True, nodes.folder / "nowhere.yaml"))
@@ -97,6 +98,7 @@ def test_failing_study_gives_its_exit_code(nodes: two_nodes.Slurm):
     assert "There is no file" in said
 
 
+@pytest.mark.slow
 def test_ray_that_does_not_start_is_no_success(nodes: two_nodes.Slurm):
     """`ray symmetric-run` exits with 0 then; the job must not."""
     path = script(nodes, "unstarted", True, "demo")
@@ -108,6 +110,7 @@ def test_ray_that_does_not_start_is_no_success(nodes: two_nodes.Slurm):
     assert not rays(nodes)
 
 
+@pytest.mark.slow
 def test_notice_requeues_the_job_which_goes_on(nodes: two_nodes.Slurm):
     study = tiny.write_study(nodes.folder, "long.yaml", training={"epochs": 600}, seeds=[0])
     number = submit(nodes, script(nodes, "long", False, study))
