@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from sweeps.errors import StoreError
 from sweeps.mirror import mirrored
 
 
@@ -28,4 +29,10 @@ class ResultsDirectory(click.ParamType[Path]):
         """Returns the folder that the command works on."""
         if isinstance(value, Path) or "://" not in value or ctx is None:
             return Path(value)
-        return ctx.with_resource(mirrored(value, self.weights, self.events))
+        folder = ctx.with_resource(mirrored(value, self.weights, self.events))
+        if not (folder / "study.json").is_file():
+            raise StoreError(
+                f"{value} holds no study: it has no study.json. "
+                f"Start one with `medsweep run STUDY --out '{value}'`."
+            )
+        return folder

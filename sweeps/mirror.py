@@ -59,11 +59,6 @@ def mirrored(
     with locked(f"mirror-{name}"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _Mirror(place, folder).update(weights, events)
-        if not (folder / "study.json").is_file():
-            raise StoreError(
-                f"{place} holds no study: it has no study.json. "
-                f"Start one with `medsweep run STUDY --out '{place}'`."
-            )
         before = _made(folder)
         _origins[folder] = str(place).partition("?")[0]
         if not events:

@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.suite import SCENARIOS, run_scenario
 
 pytestmark = pytest.mark.chaos
-GATE = {"trial-killed", "rank-killed", "notice", "damaged", "finished-twice"}
+GATE = {"trial-killed", "rank-killed", "notice"}
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ OTHER = [
     {"knowledge": KnowledgeSpec(fingerprint="k")},
     *({"training": Training(**{k: v})} for k, v in (
         ("epochs", 3), ("batch_size", 3), ("learning_rate", 0.5), ("weight_decay", 0.5),
-        ("clip_norm", 1.0),
+        ("clip_norm", 1.0), ("precision", "bf16"),
     )),
     *({"protocol": Protocol(**{k: v})} for k, v in (
         ("threshold", 0.4), ("select", "f1"), ("visits", "transitions"),

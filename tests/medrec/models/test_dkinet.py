@@ -334,7 +334,7 @@ def test_the_bound_moves_no_density_under_likelihood():
     for weight in (1.0, 50.0):
         model, batch = build({"information_weight": weight}), whole_batch()
         model(batch)
-        loss = model._information(batch.visit_mask)
+        loss = model._information(batch.visit_mask, Step(0, 0.5))
         found.append(torch.autograd.grad(loss, list(model.density.parameters())))
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
@@ -347,7 +347,7 @@ def test_the_likelihood_moves_nothing_but_the_density():
     for weight in (1.0, 4.0):
         model, batch = build({"information_weight": weight}), whole_batch()
         model(batch)
-        loss = model._information(batch.visit_mask)
+        loss = model._information(batch.visit_mask, Step(0, 0.5))
         found.append(torch.autograd.grad(loss, [model.diagnoses.weight, model.graph.nodes]))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(other, 4.0 * one, rtol=1e-4, atol=1e-6)
@@ -356,7 +356,9 @@ def test_the_likelihood_moves_nothing_but_the_density():
 def test_the_released_bound_trains_its_density():
     model, batch = build({"variant": "released"}), whole_batch()
     model(batch)
-    assert density_of(model) <= gradients(model, model._information(batch.visit_mask))
+    assert density_of(model) <= gradients(
+        model, model._information(batch.visit_mask, Step(0, 0.5))
+    )
 
 
 def test_local_knowledge_is_frozen_as_released():
