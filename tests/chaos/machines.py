@@ -13,7 +13,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from tests.chaos import processes
@@ -184,6 +184,9 @@ class Probe:
         """Ends the process."""
         self._process.kill()
         self._process.wait(10)
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(BrokenPipeError):  # it had gone before it read all
+                pipe.close()
         self._log.close()
 
 
