@@ -1,8 +1,9 @@
 """Whether another trial may start, and whether those that run are to stop and go on later.
 
 Three things close the gate: the study's budget, a notice that this machine will be taken away
-(SIGTERM, SIGUSR1), and an engine that is gone. A trial that runs learns of it from a note in the
-results directory, which every machine sees; it writes a checkpoint and ends.
+(SIGTERM, SIGUSR1), and another driver that took the results directory over. A trial that runs
+learns of it from a note in that directory, which every machine sees; it writes a checkpoint and
+ends.
 """
 
 import json

@@ -1,6 +1,7 @@
 """`medsweep run`: whatever of a study is missing, and nothing that is stored."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,11 +92,11 @@ def run_study(
         if rerun_stale:
             _supersede_stale(plan, store)
         with store.at_a_glance():
-            _announce(plan, store, console, check)
+            _announce(plan, store, say, check)
         store.write_study(plan.record)
         store.write_visits(facts_of(data.cohort))
         before = _failed_suggestions(plan, store)
-        work = _Work(study, data, store, console, options, told_to_stop)
+        work = _Work(study, data, store, console, say, options, told_to_stop)
         plan, gate = _execute(work, plan)
         with store.at_a_glance():
             ended = gate.reason is None or not _left(plan, store)
@@ -134,13 +135,13 @@ def _supersede_stale(plan: Plan, store: ResultsStore) -> None:
                 store.supersede(key)
 
 
-def _announce(plan: Plan, store: ResultsStore, console: Console, check: bool) -> None:
+def _announce(plan: Plan, store: ResultsStore, say: Callable[[str], None], check: bool) -> None:
     """Says what will be done and what it may cost, once every arm has shown that it can run."""
     checked = rehearse_plan(plan, store) if check else None
     lines = told(plan_diff(plan, store, known_seconds(store)))
     lines += [f"  {remark}" for remark in checked.remarks] if checked else []
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class _Work:
     data: StudyData
     store: ResultsStore
     console: Console
+    say: Callable[[str], None]
     options: EngineOptions
     told: Told
 
@@ -180,8 +182,7 @@ def _execute(work: _Work, plan: Plan) -> tuple[Plan, Gate]:
     with Session(store, progress, work.options.executor, study.budget) as session:
         gate = Gate(store, session.id, study.budget, session.spent, work.told)
         progress.limits = partial(_limits, study, session)
-        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        with engine(work.options, example, store, session, work.told, say) as allowed:
+        with engine(work.options, example, store, session, work.told, work.say) as allowed:
             job = Job(store, progress, gate, allowed, partial(published, store=store))
             with progress:
                 plan = _run_all(module, missing, open_searches, plan, job)

@@ -108,11 +108,10 @@ def assist_trial(
     own = here(spec, store.place)
     device = "cuda" if spec.resources.gpus else "cpu"
     with (
-        _cache(store) as cache,
         joined(rank, spec.resources.workers, meeting, host, device) as group,
         suppress(Interrupted),  # the first worker tells of it
     ):
-        trial.assist(own, cache, group=group, notice=notice)
+        trial.assist(own, _cache(store), group=group, notice=notice)
 
 
 @contextmanager
@@ -151,13 +150,11 @@ class _Sent:
             return None
 
 
-@contextmanager
-def _cache(store: ResultsStore) -> Iterator[Path]:
-    """Gives a folder for what trials derive from knowledge."""
+def _cache(store: ResultsStore) -> Path:
+    """Returns the folder for what trials derive from knowledge."""
     if isinstance(store.place, LocalPlace):
-        yield store.place.path("cache")
-        return
-    yield derived_folder(store.place)
+        return store.place.path("cache")
+    return derived_folder(store.place)
 
 
 def _kept(spec: TrialSpec, checkpoint: Path) -> float:
@@ -182,7 +179,7 @@ def _run_and_store(
     held: list[Row] = []
     sent = _Sent(spec.key, store, checkpoint)
     started = utc_now()
-    with _events(spec, store) as events, _cache(store) as cache:
+    with _events(spec, store) as events:
 
         def watch(row: Row) -> None:
             events.epoch(row)
@@ -199,7 +196,7 @@ def _run_and_store(
                 here(spec, store.place),
                 watch,
                 checkpoint=checkpoint,
-                cache=cache,
+                cache=_cache(store),
                 group=group or ALONE,
                 notice=notice,
             )
