@@ -25,8 +25,8 @@ def mixed(precision: Precision, device: torch.device) -> AbstractContextManager[
 
 def forward(
     model: NeuralRecommender, batch: Batch, precision: Precision
-) -> Float32[Tensor, "patients visits drugs"]:
-    """Returns the model's logits in float32, computed in the precision."""
+) -> Float32[Tensor, "..."]:
+    """Returns what the model's loss takes, in float32, computed in the precision."""
     with mixed(precision, batch.patients.device):
         logits = model(batch)
     return logits.float()

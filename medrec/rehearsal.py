@@ -19,7 +19,13 @@ from torch import Tensor
 
 from medrec.batching import Batch
 from medrec.errors import NonFiniteLossError
-from medrec.models._base import FittedRecommender, NeuralRecommender, Recommender, Step
+from medrec.models._base import (
+    FittedRecommender,
+    NeuralRecommender,
+    Recommender,
+    SequenceRecommender,
+    Step,
+)
 from medrec.precision import forward
 from medrec.spec import Frozen, TrialSpec
 from medrec.training import Data, derived_seed
@@ -160,12 +166,13 @@ def _gradients(
         batch: some patients.
         spec: the trial; its seed decides the random numbers.
         epoch: that the loss is told.
-        drugs: how many are to be recommended at each visit; None leaves the scores alone.
+        drugs: how many are to be recommended at each visit; None leaves the scores alone, as do
+            models that write sequences.
     """
     torch.manual_seed(derived_seed(spec.seed, 1, 0))
     logits = forward(model, batch, spec.training.precision)
     threshold = spec.protocol.threshold
-    if drugs is not None:
+    if drugs is not None and not isinstance(model, SequenceRecommender):
         # Untrained scores are nearly the same at every visit; trained ones are not.
         logits = logits + torch.randn(logits.shape)
         highest = logits.detach().topk(min(drugs + 1, logits.shape[2]), dim=2).values

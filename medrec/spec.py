@@ -27,6 +27,21 @@ class ModelConfig(Frozen):
         description="paper: as published, defects mended; released: as its code behaves",
     )
 
+    @property
+    def first_visit(self) -> str:
+        """What a first visit is answered with by a model that predicts none; empty if it does."""
+        return ""
+
+    @property
+    def comparable_scores(self) -> bool:
+        """Whether scores say how probable each drug is, as those of most models do."""
+        return True
+
+    @property
+    def leak(self) -> str:
+        """What the model reads that is not known when prescribing; empty if nothing."""
+        return ""
+
 
 class Training(Frozen):
     """The training loop's settings; fitted models ignore all of them."""

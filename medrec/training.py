@@ -33,8 +33,15 @@ from medrec.distributed import ALONE, Group
 from medrec.errors import CheckpointError, Interrupted, NonFiniteLossError
 from medrec.evaluation import evaluate
 from medrec.knowledge.base import Knowledge
-from medrec.models._base import FittedRecommender, NeuralRecommender, Recommender, Step
+from medrec.models._base import (
+    CalibratedRecommender,
+    FittedRecommender,
+    NeuralRecommender,
+    Recommender,
+    Step,
+)
 from medrec.predicting import predict
+from medrec.predictions import Predictions
 from medrec.random_state import random_states, take_up
 from medrec.spec import TrialSpec
 from medrec.steps import Stepper, adam
@@ -99,6 +106,13 @@ def train(
 def _validate(
     model: Recommender, data: Data, spec: TrialSpec, group: Group = ALONE
 ) -> dict[str, float]:
+    """Returns validation metrics, after choosing what the model lets validation choose."""
+    if isinstance(model, CalibratedRecommender):
+        model.calibrate(_answers(model, data, spec, group))
+    return evaluate(_answers(model, data, spec, group), data.knowledge.interacts)
+
+
+def _answers(model: Recommender, data: Data, spec: TrialSpec, group: Group) -> Predictions:
     predictions = predict(
         model,
         data.cohort,
@@ -108,9 +122,7 @@ def _validate(
         precision=spec.training.precision,
         group=group,
     )
-    if spec.protocol.visits == "transitions":
-        predictions = predictions.transitions()
-    return evaluate(predictions, data.knowledge.interacts)
+    return predictions.transitions() if spec.protocol.visits == "transitions" else predictions
 
 
 def _fit(model: FittedRecommender, data: Data, spec: TrialSpec, report: Report) -> Progress:

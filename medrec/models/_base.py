@@ -20,6 +20,7 @@ from medrec.batching import Batch
 from medrec.cohort import Cohort, Kind
 from medrec.controllers import CONTROLLERS, PUBLISHED_GAIN, Control, Controller
 from medrec.knowledge.base import Knowledge
+from medrec.predictions import Predictions
 from medrec.spec import ModelConfig, Training
 
 
@@ -36,7 +37,10 @@ class NeuralRecommender(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> Float[Tensor, "patients visits drugs"]:
-        """Returns logits for every visit."""
+        """Returns logits for every visit.
+
+        What the loss needs besides may be kept until then: a loss follows its pass.
+        """
 
     def pretrain(self) -> None:
         """Runs once before the first epoch, seeded; most models have nothing to do here.
@@ -49,12 +53,47 @@ class NeuralRecommender(nn.Module, ABC):
     def loss(
         self, logits: Float[Tensor, "patients visits drugs"], batch: Batch, step: "Step"
     ) -> Float[Tensor, ""]:
-        """Returns the mean loss over the visits that exist."""
+        """Returns the mean loss over the visits that exist.
+
+        A visit that a model is not trained on counts as one with loss 0, so that the mean over a
+        batch is that of its parts, weighted by their visits.
+        """
 
     def predict(self, batch: Batch, threshold: float) -> Prediction:
         """Returns scores and the drugs whose score reaches the threshold."""
         scores = torch.sigmoid(self(batch).float())  # in mixed precision, logits may be bfloat16
         return Prediction(scores, scores >= threshold)
+
+
+class SequenceRecommender(NeuralRecommender):
+    """A network that writes a visit's drugs one after another.
+
+    `forward` takes the true drugs as written so far (teacher forcing) and returns what `loss`
+    takes: log-probabilities or logits of each next token, [visits, steps, tokens], of the visits
+    that exist. `predict` decodes; its scores rank drugs by the probabilities met on the way and
+    are no probabilities of being prescribed.
+    """
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Float[Tensor, "existing steps tokens"]:
+        """Returns what `loss` takes."""
+
+    @abstractmethod
+    def predict(self, batch: Batch, threshold: float) -> Prediction:
+        """Returns the decoded drugs; the threshold does not apply."""
+
+
+class CalibratedRecommender(NeuralRecommender):
+    """A network with settings that only validation can choose, thresholds for instance."""
+
+    @abstractmethod
+    def calibrate(self, validation: Predictions) -> None:
+        """Chooses them, after each epoch, and keeps them in buffers of the checkpoint.
+
+        Args:
+            validation: its answers to the validation visits that the protocol counts, with the
+                choice of the epoch before.
+        """
 
 
 class FittedRecommender(ABC):

@@ -2,14 +2,44 @@
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
 
 from medrec.batching import Batch
 from medrec.cohort import Cohort
 from medrec.knowledge.base import Knowledge
 from medrec.models._base import FittedRecommender, Model, Prediction
 from medrec.spec import ModelConfig
+
+
+def popular_set(frequency: Float[Tensor, " drugs"]) -> Bool[Tensor, " drugs"]:
+    """Returns the drugs of highest training frequency, as many as a training visit has.
+
+    Of equal frequencies the lower number wins.
+    """
+    chosen = torch.zeros_like(frequency, dtype=torch.bool)
+    size = int(frequency.sum().round())
+    chosen[torch.argsort(frequency, descending=True, stable=True)[:size]] = True
+    return chosen
+
+
+class PopularAtFirst(nn.Module):
+    """Answers first visits with the most popular drugs, for networks that predict none."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        super().__init__()
+        hot = knowledge.training_visits["medications"].multi_hot(knowledge.drugs)
+        self.register_buffer("frequency", torch.from_numpy(hot.mean(axis=0)).float())
+        self.frequency: Tensor
+
+    def forward(self, prediction: Prediction) -> Prediction:
+        """Returns the prediction with every first visit's answer replaced."""
+        visits = prediction.scores.shape[1]
+        first = torch.arange(visits, device=self.frequency.device)[:, None] == 0
+        return Prediction(
+            torch.where(first, self.frequency, prediction.scores),
+            torch.where(first, popular_set(self.frequency), prediction.chosen),
+        )
 
 
 class MostPopular(FittedRecommender):
@@ -28,10 +58,7 @@ class MostPopular(FittedRecommender):
 
     def predict(self, batch: Batch, threshold: float) -> Prediction:
         """Returns the same set for every visit; the threshold does not apply."""
-        size = int(self.frequency.sum().round())
-        chosen = torch.zeros_like(self.frequency, dtype=torch.bool)
-        chosen[torch.argsort(self.frequency, descending=True, stable=True)[:size]] = True
-        shape = batch.medications.shape
+        chosen, shape = popular_set(self.frequency), batch.medications.shape
         return Prediction(self.frequency.expand(shape), chosen.expand(shape))
 
     def tensors(self) -> dict[str, Tensor]:

@@ -153,10 +153,13 @@ def data_of(cohort: Cohort, knowledge: Knowledge | None = None) -> Data:
     )
 
 
+NARROW = {"dim": 8, "feed_forward": 16}
+
+
 def make_spec(model: str, config: dict[str, Any] | None = None, **fields: Any) -> TrialSpec:
     """Returns a short trial; networks are narrow."""
     settings = light.model_facts(model).config
-    narrow = {"dim": 8} if "dim" in settings.model_fields else {}
+    narrow = {name: n for name, n in NARROW.items() if name in settings.model_fields}
     full = settings(**{**narrow, **(config or {})}).model_dump(mode="json")
     ref = CohortRef(path="nowhere", fingerprint=small_cohort().fingerprint)
     defaults = {"training": Training(epochs=2, batch_size=4), "seed": 0, "cohort": ref}
@@ -203,6 +206,14 @@ def arms() -> list[tuple[str, dict[str, Any]]]:
             ablations = plugins.load("search_spaces", model, "ABLATIONS")
             found += [(model, dict(ablation.changes)) for ablation in ablations.values()]
     return found
+
+
+@cache
+def neural_models() -> tuple[str, ...]:
+    """Returns the models that the training loop trains."""
+    names = plugins.names("medrec.models")
+    built = {name: trial.build(make_spec(name), small_knowledge()) for name in names}
+    return tuple(name for name, model in built.items() if isinstance(model, nn.Module))
 
 
 def arm_name(arm: tuple[str, dict[str, Any]]) -> str:

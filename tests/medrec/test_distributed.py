@@ -17,12 +17,11 @@ from medrec.checkpoint import load_checkpoint
 from medrec.distributed import ALONE, joined, open_meeting
 from medrec.errors import LostWorkerError
 from medrec.spec import Training
-from tests.medrec.small import arm_name, arms, make_spec, saved
+from tests.medrec.small import arm_name, arms, make_spec, neural_models, saved
 from tests.medrec.workers import Workers, outcome
 
 HOST = "127.0.0.1"
 ONE_EPOCH = Training(epochs=1, batch_size=5, learning_rate=1e-3, clip_norm=1.0)
-NEURAL = ["bh3", "dkinet", "gamenet", "kindmed", "safedrug"]
 CLOSE = 1e-4
 
 
@@ -64,7 +63,7 @@ def compared(pool, tmp_path, spec, workers):
     return distance(outcome(tmp_path / "one"), outcome(tmp_path / "several"))
 
 
-@pytest.mark.parametrize("model", NEURAL)
+@pytest.mark.parametrize("model", neural_models())
 def test_two_workers_reach_what_one_reaches(pool, ref, tmp_path, model):
     changes = {"icd_pretrain": "none"} if model == "bh3" else {}
     spec = make_spec(model, without_chance(model, changes), cohort=ref, training=ONE_EPOCH)
@@ -73,7 +72,7 @@ def test_two_workers_reach_what_one_reaches(pool, ref, tmp_path, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("arm", [arm for arm in arms() if arm[0] in NEURAL], ids=arm_name)
+@pytest.mark.parametrize("arm", [arm for arm in arms() if arm[0] in neural_models()], ids=arm_name)
 def test_every_arm_reaches_what_one_worker_reaches(pool, ref, tmp_path, arm, workers):
     spec = make_spec(arm[0], without_chance(*arm), cohort=ref, training=ONE_EPOCH)
     assert compared(pool, tmp_path, spec, workers) < CLOSE

@@ -13,9 +13,16 @@ from medrec.models._base import Step
 from medrec.rehearsal import later_look, rehearse_step, typical_patients
 from medrec.spec import Resources, Training
 from medrec.training import derived_seed
-from tests.medrec.small import data_of, make_spec, saved, small_cohort, small_knowledge
+from tests.medrec.small import (
+    data_of,
+    make_spec,
+    neural_models,
+    saved,
+    small_cohort,
+    small_knowledge,
+)
 
-NEURAL = ("gamenet", "safedrug", "kindmed", "dkinet", "bh3")
+NEURAL = neural_models()
 
 
 @pytest.fixture(scope="module")
