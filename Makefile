@@ -40,7 +40,7 @@ format: setup  ## mend format and imports
 
 bench: setup  ## speed on a MIMIC-III-sized cohort, one thread
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts=--import-mode=importlib tests/benchmarks -q --benchmark-columns=min,median,rounds
-	for model in kindmed dkinet bh3; do $(BIN)/python -m tests.benchmarks.epoch $$model --profile || exit 1; done
+	$(BIN)/python -m tests.benchmarks.models
 
 bench-scale: setup  ## prepare cohorts of MIMIC-IV's size, once and four times (10 minutes, 4 GB of disk)
 	$(BIN)/python -m tests.benchmarks.scale $${TMPDIR:-/tmp}/medsweep-scale

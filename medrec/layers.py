@@ -1,25 +1,28 @@
 """Blocks that several models share."""
 
 import math
-import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 
 
-def keep_mask(shape: tuple[int, ...], dropout: float, device: torch.device) -> Bool[Tensor, "..."]:
+def keep_mask(
+    shape: tuple[int, ...], dropout: float, device: torch.device, dtype: torch.dtype = torch.bool
+) -> Shaped[Tensor, "..."]:
     """Returns which elements survive dropout, each with probability 1 - `dropout`.
 
     16 random bits an element, so the probability is right to 1e-5. On one CPU thread this takes
     a tenth of `bernoulli_`, which was a third of GAMENet's training time
-    (tests/benchmarks/test_training.py).
+    (tests/benchmarks/test_training.py). In another dtype than bool, survivors are 1, others 0.
     """
     elements = math.prod(shape)
     words = torch.empty((elements + 3) // 4, dtype=torch.int64, device=device)
     bits = words.random_(-(2**63), None).view(torch.int16)[:elements]
-    return (bits >= round(dropout * 2**16) - 2**15).view(shape)
+    kept = torch.empty(elements, dtype=dtype, device=device)
+    return torch.ge(bits, round(dropout * 2**16) - 2**15, out=kept).view(shape)
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
@@ -63,15 +66,29 @@ class CodeBag(nn.Module):
         self, codes: Int64[Tensor, "patients visits codes"]
     ) -> Float[Tensor, "patients visits dim"]:
         """Returns one vector a visit."""
-        # Codes that exist, laid flat: padding costs neither dropout nor sums.
-        exists = torch.ne(codes, self.embedding.num_embeddings - 1)
-        counts = exists.sum(dim=2)
-        vectors = self.dropout(self.embedding(codes[exists]))
-        visit = torch.repeat_interleave(counts.flatten())
-        total = vectors.new_zeros(counts.numel(), vectors.shape[1]).index_add(0, visit, vectors)
-        if self.mean:
-            total = total / counts.flatten().clamp(min=1)[:, None]
-        return total.view(*counts.shape, -1)
+        padding = self.embedding.num_embeddings - 1
+        return pool_codes(
+            codes, padding, lambda found: self.dropout(self.embedding(found)), mean=self.mean
+        )
+
+
+def pool_codes(
+    codes: Int64[Tensor, "patients visits codes"],
+    padding: int,
+    vectors_of: Callable[[Int64[Tensor, " found"]], Float[Tensor, "found dim"]],
+    *,
+    mean: bool,
+) -> Float[Tensor, "patients visits dim"]:
+    """Returns the sum or mean of the vectors of each visit's codes; zero where it has none."""
+    # Codes that exist, laid flat: padding costs neither dropout nor sums.
+    exists = torch.ne(codes, padding)
+    counts = exists.sum(dim=2)
+    vectors = vectors_of(codes[exists])
+    visit = torch.repeat_interleave(counts.flatten())
+    total = vectors.new_zeros(counts.numel(), vectors.shape[1]).index_add(0, visit, vectors)
+    if mean:
+        total = total / counts.flatten().clamp(min=1)[:, None]
+    return total.view(*counts.shape, vectors.shape[1])
 
 
 class CausalEncoder(nn.Module):
@@ -81,8 +98,8 @@ class CausalEncoder(nn.Module):
         self, diagnoses: int, procedures: int, dim: int, hidden: int, dropout: float, mean: bool
     ) -> None:
         super().__init__()
-        self.diagnoses = CodeBag(diagnoses, dim, dropout, mean)
-        self.procedures = CodeBag(procedures, dim, dropout, mean)
+        self.diagnoses: nn.Module = CodeBag(diagnoses, dim, dropout, mean)
+        self.procedures: nn.Module = CodeBag(procedures, dim, dropout, mean)
         self.diagnosis_gru = nn.GRU(dim, hidden, batch_first=True)
         self.procedure_gru = nn.GRU(dim, hidden, batch_first=True)
 
@@ -134,36 +151,53 @@ def row_normalised(adjacency: Bool[Tensor, "nodes nodes"]) -> Float[Tensor, "nod
 class SparseProduct(nn.Module):
     """Multiplies by a fixed sparse matrix; its transpose is kept for the backward pass.
 
-    Compressed rows in both directions: 2 to 5 times faster here than coordinate form or
-    index_add (tests/benchmarks/test_models.py runs it inside SafeDrug).
+    A row of the product is a weighted sum of some rows of x, which is what an embedding bag
+    computes: on a CPU in a fifth of the time of torch's compressed rows, where rows are short.
     """
 
     def __init__(self, matrix: Float[Tensor, "rows columns"]) -> None:
         super().__init__()
-        coordinates = matrix.coalesce()
-        with warnings.catch_warnings():
-            # torch calls its compressed rows beta; only products with dense matrices are used.
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-            forward = coordinates.to_sparse_csr()
-            backward = coordinates.t().coalesce().to_sparse_csr()
-        self.register_buffer("matrix", forward, persistent=False)
-        self.register_buffer("transpose", backward, persistent=False)
+        entries = matrix.coalesce()
+        row, column = entries.indices()
+        turned = torch.argsort(column, stable=True)  # rows of the transpose in order
+        self._keep("forward", row, column, entries.values(), matrix.shape[0])
+        values = entries.values()[turned]
+        self._keep("backward", column[turned], row[turned], values, matrix.shape[1])
+
+    def _keep(self, name: str, row: Tensor, column: Tensor, values: Tensor, rows: int) -> None:
+        starts = torch.nn.functional.pad(torch.bincount(row, minlength=rows).cumsum(0), (1, 0))
+        self.register_buffer(f"{name}_columns", column.clone(), persistent=False)
+        self.register_buffer(f"{name}_starts", starts, persistent=False)
+        self.register_buffer(f"{name}_weights", values.clone(), persistent=False)
 
     def forward(self, x: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """Returns matrix @ x, in float32 always."""
+        there = (self.forward_columns, self.forward_starts, self.forward_weights)
+        back = (self.backward_columns, self.backward_starts, self.backward_weights)
         with full_precision(x.device):
-            return _FixedSparseProduct.apply(x.float(), self.matrix, self.transpose)  # type: ignore[no-untyped-call]
+            return _FixedSparseProduct.apply(x.float(), there, back)  # type: ignore[no-untyped-call]
 
 
 class _FixedSparseProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, matrix, transpose):  # type: ignore[no-untyped-def]
-        ctx.transpose = transpose
-        return matrix @ x
+    def forward(ctx, x, there, back):  # type: ignore[no-untyped-def]
+        ctx.back = back
+        return _weighted_sums(x, *there)
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        return ctx.transpose @ gradient.contiguous(), None, None
+        return _weighted_sums(gradient.contiguous(), *ctx.back), None, None
+
+
+def _weighted_sums(
+    x: Float[Tensor, "columns dim"],
+    columns: Int64[Tensor, " entries"],
+    starts: Int64[Tensor, " ends"],
+    weights: Float[Tensor, " entries"],
+) -> Float[Tensor, "rows dim"]:
+    return torch.nn.functional.embedding_bag(
+        columns, x, starts, mode="sum", include_last_offset=True, per_sample_weights=weights
+    )
 
 
 def strictly_earlier(visits: int, device: torch.device) -> Bool[Tensor, "visits visits"]:
@@ -195,3 +229,68 @@ def read_history(
     )
     first = torch.arange(query.shape[1], device=query.device) == 0
     return torch.where(first[:, None], at_first, (attention @ medications) @ memory)
+
+
+class DrugBag(nn.Module):
+    """Embeds a visit's drugs, given multi-hot, as the sum of their vectors.
+
+    Dropout acts on each element of each drug's vector, as in CodeBag. Other values than 0 and 1
+    multiply the drug's vector.
+    """
+
+    def __init__(self, drugs: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(drugs, dim))
+        nn.init.uniform_(self.weight, -0.1, 0.1)  # as CodeBag
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, given: Float[Tensor, "patients visits drugs"]
+    ) -> Float[Tensor, "patients visits dim"]:
+        """Returns one vector a visit."""
+        rows = given.flatten(0, 1)
+        visit, drug = rows.nonzero(as_tuple=True)
+        vectors = self.dropout(self.weight.index_select(0, drug)) * rows[visit, drug, None]
+        total = vectors.new_zeros(len(rows), vectors.shape[1]).index_add(0, visit, vectors)
+        return total.view(*given.shape[:2], vectors.shape[1])
+
+
+class VisitAttention(nn.Module):
+    """Multi-head self-attention over a patient's visits, with a residual and a layer norm."""
+
+    def __init__(self, dim: int, heads: int, scale: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = scale  # of the products before the softmax
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.mix = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def compare(
+        self, x: Float[Tensor, "patients visits dim"]
+    ) -> tuple[
+        Float[Tensor, "patients heads visits visits"], Float[Tensor, "patients heads visits head"]
+    ]:
+        """Returns the products of each visit's query with each visit's key, and the values."""
+        query, key, value = (
+            part(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
+        )
+        return query @ key.transpose(2, 3) * self.scale, value
+
+    def join(
+        self,
+        x: Float[Tensor, "patients targets dim"],
+        read: Float[Tensor, "patients heads targets head"],
+    ) -> Float[Tensor, "patients targets dim"]:
+        """Returns the norm of x and of what its heads have read."""
+        return self.norm(x + self.mix(read.transpose(1, 2).flatten(2)))
+
+    def forward(
+        self, x: Float[Tensor, "patients visits dim"], allowed: Bool[Tensor, "visits visits"]
+    ) -> Float[Tensor, "patients visits dim"]:
+        """Returns each visit with what it reads of those it may attend to."""
+        products, values = self.compare(x)
+        return self.join(x, masked_softmax(products, allowed) @ values)

@@ -33,11 +33,11 @@ class MoleculeEncoder(nn.Module):
         steps = []
         for _ in range(layers - 1):
             refined, rows = _refine(environment, neighbours)
-            steps.append(SparseProduct(_tensor(_collapse(environment, neighbours)[rows])))
+            steps.append(SparseProduct(sparse_tensor(_collapse(environment, neighbours)[rows])))
             environment = refined
         self.steps = nn.ModuleList(steps)
         pool = _pool(molecules, drugs, readout)
-        self.readout = SparseProduct(_tensor(pool @ _collapse(environment, neighbours)))
+        self.readout = SparseProduct(sparse_tensor(pool @ _collapse(environment, neighbours)))
 
     def forward(self) -> Float[Tensor, "drugs dim"]:
         """Returns one vector a drug class."""
@@ -73,19 +73,25 @@ def _refine(
 
     What matters is the row of (I + A): atoms with equal rows have equal x after the layer.
     """
-    rows = _collapse(environment, neighbours)
+    return distinct_rows(_collapse(environment, neighbours))
+
+
+def distinct_rows(
+    rows: sparse.csr_matrix,
+) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " distinct"]]:
+    """Returns the number of each row, equal rows sharing one, and a row that has each number."""
     rows.sort_indices()
     seen: dict[bytes, int] = {}
-    refined = np.empty(len(environment), dtype=np.int64)
+    number = np.empty(rows.shape[0], dtype=np.int64)
     representatives = []
-    for atom in range(len(environment)):
-        span = slice(rows.indptr[atom], rows.indptr[atom + 1])
+    for row in range(rows.shape[0]):
+        span = slice(rows.indptr[row], rows.indptr[row + 1])
         signature = rows.indices[span].tobytes() + rows.data[span].tobytes()
         if signature not in seen:
             seen[signature] = len(seen)
-            representatives.append(atom)
-        refined[atom] = seen[signature]
-    return refined, np.array(representatives, dtype=np.int64)
+            representatives.append(row)
+        number[row] = seen[signature]
+    return number, np.array(representatives, dtype=np.int64)
 
 
 def _pool(molecules: Molecules, drugs: int, readout: str) -> sparse.csr_matrix:
@@ -100,7 +106,8 @@ def _pool(molecules: Molecules, drugs: int, readout: str) -> sparse.csr_matrix:
     return sparse.csr_matrix((weight, (drug, np.arange(atoms))), shape=(drugs, atoms))
 
 
-def _tensor(matrix: sparse.csr_matrix) -> Float[Tensor, "rows columns"]:
+def sparse_tensor(matrix: sparse.csr_matrix) -> Float[Tensor, "rows columns"]:
+    """Returns the matrix as torch keeps sparse ones, in coordinate form."""
     coordinates = matrix.tocoo()
     index = torch.from_numpy(np.stack([coordinates.row, coordinates.col]).astype(np.int64))
     values = torch.from_numpy(coordinates.data.astype(np.float32))

@@ -114,7 +114,9 @@ def later_look(model: NeuralRecommender, data: Data, spec: TrialSpec) -> str:
     The model is pre-trained as before its first epoch. Then the loss and its gradients are taken
     on the patients with the longest histories, in the first and the last epoch, with noise on the
     scores and so that few or many drugs are recommended: the DDI rates of visits then spread from
-    0 to 1, and a DDI controller that leaves untrained scores alone acts on some of them.
+    0 to 1, and a DDI controller that leaves untrained scores alone acts on some of them. At the
+    end come the sets that the model recommends where every score reaches the threshold: what acts
+    on recommendations alone, after training, shows there.
     """
     torch.manual_seed(derived_seed(spec.seed, 3))
     model.train()
@@ -128,6 +130,9 @@ def later_look(model: NeuralRecommender, data: Data, spec: TrialSpec) -> str:
         for drugs in RECOMMENDED:
             loss = _gradients(model, batch, spec, epoch, drugs)
             seen += [repr(loss), _digest(_found_gradients(model))]
+    model.eval()
+    with torch.no_grad():
+        seen.append(_digest({"chosen": model.predict(batch, 0.0).chosen}))
     return hashlib.sha256("\n".join(seen).encode()).hexdigest()
 
 

@@ -182,10 +182,20 @@ class _Loop:
             weights = {name: t.contiguous() for name, t in self.model.state_dict().items()}
             self.model.load_state_dict(load(self.group.share(save(weights))))
 
+    def _take_over_buffers(self) -> None:
+        """Gives every worker the buffers of rank 0: running averages differ by dropout."""
+        learned = dict(self.model.named_parameters())
+        state = self.model.state_dict().items()
+        buffers = {name: t.contiguous() for name, t in state if name not in learned}
+        if self.group.workers > 1 and buffers:
+            shared = load(self.group.share(save(buffers)))
+            self.model.load_state_dict(shared, strict=False)
+
     def _epoch(self) -> Progress:
         epoch, before = self.progress.epoch, self.progress
         self.started = time.perf_counter()
         loss = self._pass(epoch)
+        self._take_over_buffers()
         metrics = _validate(self.model, self.data, self.spec, self.group)
         chosen = self.spec.protocol.select
         top = before.history[-1] if before.history else None

@@ -114,6 +114,7 @@ def _made_up(plan: SearchPlan, key: str) -> Arm:
         seeded=True,
         trials={str(plan.base.seed): key},
         tuned_by=plan.name,
+        comparable_scores=plan.comparable_scores,
     )
 
 

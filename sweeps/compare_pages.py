@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from sweeps.compare import ArmChange, Change, Comparison, Result
 from sweeps.statistics.inference import Value
 from sweeps.statistics.intervals import LEVEL
+from sweeps.statistics.results import INCOMPARABLE, INCOMPARABLE_TEXT
 
 _MINUS, _NONE = "\u2212", "\u2013"
 _LONG = 60  # characters of a value on the screen; Markdown and JSON have all of it
@@ -19,7 +20,7 @@ _LONG = 60  # characters of a value on the screen; Markdown and JSON have all of
 
 @dataclass(frozen=True)
 class _Part:
-    """A heading with a table or, where there is nothing to tabulate, a sentence."""
+    """A heading with a table, a sentence, or a table and what must be known of it."""
 
     title: str
     header: tuple[str, ...] = ()
@@ -81,8 +82,10 @@ def _parts(found: Comparison) -> Iterator[_Part]:
         rows = tuple(
             _result(arm, arm.results[metric], found.decimals[metric]) for arm in found.arms
         )
+        marked = any(INCOMPARABLE in cell for row in rows for cell in row)
         if rows:
-            yield _Part(title, ("arm", "A", "B", f"{_MINUS}".join(("B ", " A"))), rows)
+            header = ("arm", "A", "B", f"{_MINUS}".join(("B ", " A")))
+            yield _Part(title, header, rows, INCOMPARABLE_TEXT if marked else "")
     yield _Part("How to read this", text=_reading(found))
 
 
@@ -125,7 +128,7 @@ def _number(value: Value | None, decimals: int, signed: bool = False) -> str:
         return _NONE
     if signed and value.estimate == value.low == value.high == 0.0:
         return "0"
-    main = f"{value.estimate:{'+' if signed else ''}.{decimals}f}"
+    main = f"{value.estimate:{'+' if signed else ''}.{decimals}f}{value.mark}"
     if value.low is None or value.high is None:
         return main.replace("-", _MINUS)
     return f"{main} [{value.low:.{decimals}f}, {value.high:.{decimals}f}]".replace("-", _MINUS)

@@ -29,6 +29,7 @@ from sweeps.specs import (
     known_model,
     make_spec,
     on_seeds,
+    remarks,
 )
 from sweeps.study import ArmRequest, SearchRequest, Study, near, parse
 
@@ -100,6 +101,9 @@ class _Compiler:
         self.title = request.title or self.facts.title
         self.declared = ablations_of(request.model)
         self.parts = all_parts(request, self.facts, self.declared, where)
+        self.tuning = request.tuning
+        if request.settings == "retuned" and self.tuning is None:
+            self.tuning = study.tuning
         self._knowledge: dict[str, KnowledgeSpec] = {}
 
     def entry(self) -> Entry:
@@ -216,7 +220,7 @@ class _Compiler:
 
     def _told(self, parts: str) -> str:
         """Returns an arm's title."""
-        return self.title + parts + (", re-tuned" if self.request.tuning else "")
+        return self.title + parts + (", re-tuned" if self.tuning else "")
 
     def _located(self, changes: dict[str, Any], where: str) -> KnowledgeSpec | None:
         """Returns the study's knowledge with some changes, each source read once."""
@@ -248,17 +252,19 @@ class _Compiler:
             parts=parts,
             design=arm.design,
             tuned_by=search.name if search else None,
+            **remarks(arm.spec),
         )
         return finished, specs
 
     # ------------------------------------------------------------------ re-tuning
 
     def _check_tuning(self) -> None:
-        retuned, tuning = self.request.settings == "retuned", self.request.tuning
+        retuned, tuning = self.request.settings == "retuned", self.tuning
         if retuned and tuning is None:
             raise StudyError(
                 f"field {self.where}.tuning: is missing. `settings: retuned` needs the search "
-                "that every arm gets. Example: tuning: {trials: 20}."
+                "that every arm gets, there or in the study's `tuning`. Example: tuning: "
+                "{trials: 20}."
             )
         if tuning is not None and not retuned:
             raise StudyError(
@@ -268,7 +274,7 @@ class _Compiler:
 
     def _search(self, arm: _Made, cell: Cell, made: dict[Cell, _Made]) -> SearchPlan | None:
         """Returns the search of an arm's own: over the tuned settings that its parts leave."""
-        tuning = self.request.tuning
+        tuning = self.tuning
         if tuning is None:
             return None
         request = SearchRequest(

@@ -17,6 +17,7 @@ from sweeps.specs import (
     loop_settings,
     make_spec,
     on_seeds,
+    remarks,
 )
 from sweeps.study import ArmRequest, Study, parse, wrong_fields
 
@@ -52,6 +53,7 @@ def grid_arms(
             varied=varied,
             seeded=facts.seeded,
             trials={str(s.seed): s.key for s in specs},
+            **remarks(spec),
         )
         made.append((arm, specs))
     return made

@@ -17,6 +17,7 @@ from sweeps.evaluate import evaluate_arms, metric_names
 from sweeps.record import Arm, StudyRecord
 from sweeps.statistics.inference import Inference, Value
 from sweeps.statistics.intervals import LEVEL
+from sweeps.statistics.results import INCOMPARABLE, INCOMPARABLE_TEXT, comparable
 from sweeps.store import ResultsStore
 
 _USE = """This is research software. The model recommends sets of drug classes (ATC level 3) for
@@ -84,7 +85,7 @@ def _results(store: ResultsStore, record: StudyRecord, choice: Choice) -> str:
     }
     rows = [
         (
-            known[name].title,
+            known[name].title + ("" if comparable(known[name], choice.arm) else INCOMPARABLE),
             _one(own, name, known),
             _one(mean, name, known),
             _with(test[name], known[name].decimals),
@@ -106,7 +107,17 @@ def _results(store: ResultsStore, record: StudyRecord, choice: Choice) -> str:
         f"test, {seeds}",
     )
     selected = "Validation values are of the epoch that validation chose, so they are optimistic."
-    return _table(header, rows) + f"\n\n{interval} {selected}"
+    return _table(header, rows) + f"\n\n{interval} {selected}{_remarks(choice.arm)}"
+
+
+def _remarks(arm: Arm) -> str:
+    """Returns what one must know of the model before reading its numbers."""
+    text = "" if arm.comparable_scores else f" {INCOMPARABLE_TEXT}"
+    if arm.first_visit:
+        text += f" It predicts no first visit; the answer there: {arm.first_visit}."
+    if arm.leak:
+        text += f" It reads what is not known when prescribing: {arm.leak}."
+    return text
 
 
 def on_test(store: ResultsStore, record: StudyRecord, arm: Arm) -> dict[str, Value | None]:

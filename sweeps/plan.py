@@ -22,7 +22,7 @@ from sweeps.published import resolve
 from sweeps.record import Arm, DdiGraph, StudyRecord
 from sweeps.search_plans import make_search
 from sweeps.specs import check_known
-from sweeps.study import ArmRequest, Study, near
+from sweeps.study import CONTROLS, ArmRequest, Study, near
 from sweeps.visits import FEWEST, RARE
 
 
@@ -52,7 +52,8 @@ def make_plan(study: Study, data: StudyData) -> Plan:
         check_known("sweeps.tables", table, f"tables.{index}")
     _check_primary(study.analysis.primary)
     entries = [
-        _entry(study, data, request, f"arms.{index}") for index, request in enumerate(study.arms)
+        *(_entry(study, data, ArmRequest(model=name), "controls") for name in controls_of(study)),
+        *(_entry(study, data, arm, f"arms.{index}") for index, arm in enumerate(study.arms)),
     ]
     found = [each for entry in entries for each in entry.arms]
     trials = {spec.key: spec for _, specs in found for spec in specs}
@@ -96,6 +97,17 @@ def make_plan(study: Study, data: StudyData) -> Plan:
         bootstrap_seed=study.bootstrap_seed,
     )
     return Plan(record, trials, study.resources)
+
+
+def controls_of(study: Study) -> tuple[str, ...]:
+    """Returns the models that stand in the study as controls, besides those among its arms.
+
+    A comparison of models without them cannot say whether any of them is worth its training.
+    """
+    own = {request.model for request in study.arms}
+    by_default: tuple[str, ...] = CONTROLS if len(own.difference(CONTROLS)) > 1 else ()
+    wanted = by_default if study.controls is None else study.controls
+    return tuple(model for model in wanted if model not in own)
 
 
 def _entry(study: Study, data: StudyData, request: ArmRequest, where: str) -> Entry:

@@ -18,11 +18,13 @@ from jaxtyping import Bool, Int64
 from medrec import splits
 from medrec.cohort import Cohort
 from medrec.knowledge.tables import titles
+from medrec.light import model_facts
 from medrec.metrics._base import Metric
 from medrec.predictions import Predictions
-from medrec.spec import KnowledgeSpec
+from medrec.spec import KnowledgeSpec, ModelConfig
 from sweeps.errors import StoreError
 from sweeps.exported import read_exported
+from sweeps.statistics.results import INCOMPARABLE, INCOMPARABLE_TEXT
 
 ALL = "all"
 _MARK = b"medsweep"  # in the metadata of every file written here
@@ -98,13 +100,17 @@ def _write(table: pa.Table, out: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _told(values: dict[str, float]) -> str:
+def _told(values: dict[str, float], settings: ModelConfig) -> str:
     from medrec.evaluation import metrics
 
     known: dict[str, Metric] = metrics()
-    return ", ".join(
-        f"{known[name].title} {value:.{known[name].decimals}f}" for name, value in values.items()
+    mark = "" if settings.comparable_scores else INCOMPARABLE
+    told = ", ".join(
+        f"{known[name].title} {value:.{known[name].decimals}f}"
+        f"{mark if known[name].of_scores else ''}"
+        for name, value in values.items()
     )
+    return f"{told}\n  {INCOMPARABLE_TEXT}" if mark else told
 
 
 @click.command("predict")
@@ -173,6 +179,7 @@ def command(
         if count:
             click.echo(f"  left out: {count:,} {kind} that the model does not know")
     if found.metrics:
-        click.echo(f"  against what was prescribed: {_told(found.metrics)}")
+        settings = model_facts(learned.spec.model).config(**learned.spec.config)
+        click.echo(f"  against what was prescribed: {_told(found.metrics, settings)}")
     else:
         click.echo("  the cohort has no medications, so there are no metrics")

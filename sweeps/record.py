@@ -45,6 +45,13 @@ class Arm(Frozen):
     tuned_by: Name | None = Field(
         default=None, description="search whose best settings it has; None for fixed settings"
     )
+    first_visit: str = Field(
+        default="", description="what it answers first visits with, if it predicts none"
+    )
+    comparable_scores: bool = Field(
+        default=True, description="whether its scores say how probable each drug is"
+    )
+    leak: str = Field(default="", description="what it reads that is not known when prescribing")
 
     @property
     def is_waiting(self) -> bool:
@@ -135,6 +142,7 @@ class SearchPlan(Frozen):
         description="dimension to the setting it depends on, and values that open it",
     )
     early_stopping: dict[str, int] | None
+    comparable_scores: bool = Field(default=True, description="as of an arm of this model")
     concurrent: int | None
     sampler_seed: int
 
@@ -165,6 +173,7 @@ class PublishedRow(Frozen):
     label: str = Field(description="as printed, or what it stands for")
     values: dict[str, PublishedValue] = Field(min_length=1, description="by metric")
     mark: str = Field(default="", description="as printed at the row's numbers")
+    comparable_scores: bool = Field(default=True, description="False for a sequence decoder")
     notes: tuple[str, ...] = ()
 
 

@@ -17,7 +17,7 @@ from sweeps.figures._embeddings import draw as draw_embeddings
 from sweeps.report import render
 from sweeps.statistics.results import StudyResults, gather
 from sweeps.store import ResultsStore
-from sweeps.tables._base import Table, TableData, holes_sentence
+from sweeps.tables._base import Table, TableData, footnotes, holes_sentence
 from sweeps.tables._render import FORMATS
 
 ALL_FORMATS = (*FORMATS, "html")
@@ -137,7 +137,7 @@ def build_tables(results: StudyResults) -> dict[str, list[TableData]]:
         table: Table = plugins.load("sweeps.tables", name, "TABLE")
         built = table.build(results)
         if built:
-            found[name] = list(built)
+            found[name] = [footnotes(results, table) for table in built]
     return found
 
 

@@ -15,7 +15,7 @@ from sweeps.cohorts import StudyData
 from sweeps.errors import StudyError
 from sweeps.record import SearchPlan
 from sweeps.space import narrowed, to_json
-from sweeps.specs import check_known, dimension_value, known_model, make_spec
+from sweeps.specs import check_known, dimension_value, known_model, make_spec, remarks
 from sweeps.study import SearchRequest, Study, near, parse
 
 FLOOR = 0.5  # of the training visits' medications; see Budget.medication_floor
@@ -71,10 +71,28 @@ def make_search(
         base=base,
         space=to_json(space),
         conditions={k: v for k, v in conditions_of(request.model).items() if k in space},
-        early_stopping=stopping.model_dump() if stopping else None,
+        early_stopping=_early_stopping(request, where),
+        comparable_scores=remarks(base)["comparable_scores"],
         concurrent=request.concurrent,
         sampler_seed=request.sampler_seed,
     )
+
+
+def _early_stopping(request: SearchRequest, where: str) -> dict[str, int] | None:
+    """Returns the settings of ASHA, the grace period filled in from the model's file."""
+    stopping = request.early_stopping
+    if stopping is None:
+        return None
+    module = importlib.import_module(f"search_spaces.{request.model}")
+    grace = stopping.grace_epochs or getattr(module, "GRACE_EPOCHS", None)
+    if grace is None:
+        raise StudyError(
+            f"field {where}.early_stopping.grace_epochs: is missing, and "
+            f"search_spaces/{request.model}.py has no GRACE_EPOCHS. Give the epoch before which "
+            "no trial is to be stopped; the table `early` of a search without early stopping "
+            "says which one is justified."
+        )
+    return {"grace_epochs": grace, "reduction": stopping.reduction}
 
 
 def conditions_of(model: str) -> Conditions:

@@ -89,6 +89,16 @@ def make_spec(
     )
 
 
+def remarks(spec: TrialSpec) -> dict[str, Any]:
+    """Returns what tables must say of a model with these settings; see `ModelConfig`."""
+    settings = _settings(spec.model)(**spec.config)
+    return {
+        "first_visit": settings.first_visit,
+        "comparable_scores": settings.comparable_scores,
+        "leak": settings.leak,
+    }
+
+
 def on_seeds(seeds: tuple[int, ...], seeded: bool, spec: TrialSpec) -> list[TrialSpec]:
     """Returns the spec on every seed; on the first alone where training does not depend on it."""
     return [spec.model_copy(update={"seed": seed}) for seed in (seeds if seeded else seeds[:1])]

@@ -19,6 +19,8 @@ from sweeps.errors import StudyError
 from sweeps.record import Analysis, Name
 
 SHIPPED = Path(__file__).parent / "studies"
+CONTROLS = ("most_popular", "copy_previous", "knn", "logistic_regression")
+"""Cheap models that a comparison of others has beside them unless it says otherwise."""
 TABLES = (
     "verdicts",
     "baselines",
@@ -31,6 +33,7 @@ TABLES = (
     "services",
     "search",
     "budget",
+    "early",
     "importances",
     "cost",
     "data_card",
@@ -47,7 +50,12 @@ class CohortRequest(Frozen):
 class EarlyStopping(Frozen):
     """ASHA's settings (searches only). It ranks by the first objective, constraints aside."""
 
-    grace_epochs: int = Field(default=5, ge=1, description="no trial stops earlier")
+    grace_epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="no trial stops earlier; default: the model's own, GRACE_EPOCHS of its "
+        "search-space file, which recorded learning curves justify",
+    )
     reduction: int = Field(default=3, ge=2, description="one in so many goes on at each rung")
 
 
@@ -187,6 +195,15 @@ class Study(Frozen):
     resources: Resources = Resources()
     budget: RunBudget = RunBudget()
     arms: tuple[ArmRequest, ...] = Field(min_length=1)
+    controls: tuple[str, ...] | None = Field(
+        default=None,
+        description="cheap models that stand beside the arms, each once; default: "
+        "most_popular, copy_previous, knn and logistic_regression where two or more other models "
+        "are compared; [] for none",
+    )
+    tuning: TuningRequest | None = Field(
+        default=None, description="search of every re-tuned entry that gives none of its own"
+    )
     reference: str = Field(description="name of the arm that differences are taken to")
     searches: tuple[SearchRequest, ...] = ()
     published: tuple[PublishedRequest, ...] = ()

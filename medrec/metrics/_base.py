@@ -31,6 +31,7 @@ class Metric:
         terms: (predictions, interacting pairs) to (numerators, denominators), one per visit.
             A visit whose denominator is 0 is undefined and left out.
         decimals: digits after the point in printed tables.
+        of_scores: whether it is about the scores of drugs, not about the set recommended.
     """
 
     title: str
@@ -39,3 +40,4 @@ class Metric:
     pooled: bool
     terms: Callable[[Predictions, Bool[np.ndarray, "drugs drugs"]], Terms]
     decimals: int = 4
+    of_scores: bool = False

@@ -42,4 +42,4 @@ def prauc_terms(predictions: Predictions, interacts: Bool[np.ndarray, "drugs dru
     return np.where(defined, value, 0.0), defined.astype(np.float64)
 
 
-METRIC = Metric("PRAUC", "fraction", True, False, prauc_terms)
+METRIC = Metric("PRAUC", "fraction", True, False, prauc_terms, of_scores=True)

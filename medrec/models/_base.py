@@ -177,6 +177,15 @@ class DdiLossConfig(ModelConfig):
         return self
 
 
+def loss_weights(
+    rates: Float[Tensor, " visits"], config: DdiLossConfig, step: Step
+) -> tuple[Float[Tensor, " visits"], Float[Tensor, " visits"]]:
+    """Returns the controller's weights of accuracy and of interactions, from visits' DDI rates."""
+    assert config.ddi_gain is not None  # noqa: S101  filled by the validator
+    control = Control(config.ddi_target, config.ddi_gain, config.ddi_decay)
+    return CONTROLLERS[config.controller](rates, control, step.epoch)
+
+
 def controlled_loss(
     logits: Float[Tensor, "patients visits drugs"],
     batch: Batch,
@@ -197,8 +206,6 @@ def controlled_loss(
     accuracy = accuracy + config.margin_weight * losses.margin(scores, target)
     with torch.no_grad():
         rates = losses.visit_ddi_rate(scores >= step.threshold, interacts)
-        assert config.ddi_gain is not None  # noqa: S101  filled by the validator
-        control = Control(config.ddi_target, config.ddi_gain, config.ddi_decay)
-        on_accuracy, on_ddi = CONTROLLERS[config.controller](rates, control, step.epoch)
+        on_accuracy, on_ddi = loss_weights(rates, config, step)
     penalty = ddi_scale * losses.interaction(scores, interacts)
     return (on_accuracy * accuracy + on_ddi * penalty).mean()

@@ -49,13 +49,16 @@ class GAMENetConfig(DdiLossConfig):
     _fill = preset(RELEASED)
 
 
-class GAMENet(NeuralRecommender):
-    """All visits of all patients in one pass: history attention is strictly lower triangular."""
+class GAMENetEncoder(nn.Module):
+    """GAMENet up to its head; manydg puts another one on top.
+
+    All visits of all patients in one pass: history attention is strictly lower triangular.
+    """
 
     def __init__(self, config: GAMENetConfig, knowledge: Knowledge) -> None:
         super().__init__()
         self.config = config
-        dim, drugs = config.dim, knowledge.drugs
+        dim = config.dim
         self.encoder = CausalEncoder(
             knowledge.diagnoses, knowledge.procedures, dim, 2 * dim, config.dropout, mean=True
         )
@@ -63,35 +66,50 @@ class GAMENet(NeuralRecommender):
         interacts = torch.from_numpy(knowledge.interacts)
         self.register_buffer("interacts", interacts.float(), persistent=False)
         self.interacts: Tensor
-        parts = 1
+        self.width = dim  # of `features`
         if config.memory:
-            parts = 3
+            self.width = 3 * dim
             co_prescribed = torch.from_numpy(knowledge.co_prescribed)
             self.prescription_graph = GraphConvolution(co_prescribed, dim, config.graph_dropout)
             if config.ddi_memory:
                 self.interaction_graph = GraphConvolution(interacts, dim, config.graph_dropout)
                 self.beta = nn.Parameter(torch.empty(()).uniform_(-0.1, 0.1))
-        self.head = nn.Sequential(
-            nn.ReLU(), nn.Linear(parts * dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, drugs)
-        )
 
     def memory_bank(self) -> Float[Tensor, "drugs dim"]:
         """Returns MB; the same for every visit, so computed once a step."""
         bank = self.prescription_graph()
         return bank - self.beta * self.interaction_graph() if self.config.ddi_memory else bank
 
-    def forward(self, batch: Batch) -> Float[Tensor, "patients visits drugs"]:
-        """Returns logits for every visit."""
+    def features(self, batch: Batch) -> Float[Tensor, "patients visits width"]:
+        """Returns [q; o_b; o_d] of every visit; q alone without the memory."""
         states = self.encoder(batch.diagnoses, batch.procedures)
-        query = self.query(torch.relu(states))
+        query: Tensor = self.query(torch.relu(states))
         if not self.config.memory:
-            return self.head(query)
+            return query
         bank = self.memory_bank()
         from_bank = torch.softmax(query @ bank.T, dim=-1) @ bank
         from_history = from_bank
         if self.config.history:
             from_history = read_history(query, batch.medications, bank, from_bank)
-        return self.head(torch.cat([query, from_bank, from_history], dim=-1))
+        return torch.cat([query, from_bank, from_history], dim=-1)
+
+
+class GAMENet(GAMENetEncoder, NeuralRecommender):
+    """The encoder under a head of two layers."""
+
+    def __init__(self, config: GAMENetConfig, knowledge: Knowledge) -> None:
+        super().__init__(config, knowledge)
+        hidden = 2 * config.dim
+        self.head = nn.Sequential(
+            nn.ReLU(),
+            nn.Linear(self.width, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, knowledge.drugs),
+        )
+
+    def forward(self, batch: Batch) -> Float[Tensor, "patients visits drugs"]:
+        """Returns logits for every visit."""
+        return self.head(self.features(batch))
 
     def loss(
         self, logits: Float[Tensor, "patients visits drugs"], batch: Batch, step: Step

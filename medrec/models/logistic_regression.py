@@ -18,6 +18,7 @@ from medrec.cohort import Cohort
 from medrec.knowledge.base import Knowledge
 from medrec.models._base import FittedRecommender, Model, Prediction
 from medrec.spec import ModelConfig
+from medrec.visit_features import codes_of, visit_features
 
 
 class LogisticRegressionConfig(ModelConfig):
@@ -43,7 +44,7 @@ class LogisticRegression(FittedRecommender):
     def fit(self, cohort: Cohort, patients: Int64[np.ndarray, " members"]) -> None:
         """Fits each drug by itself; a drug given always or never gets a constant."""
         rows = cohort.visits_of(patients)
-        features = visit_features(cohort)[rows]
+        features = visit_features(cohort.codes, cohort.vocabulary)[rows]
         target = cohort.codes["medications"].multi_hot(cohort.drugs)[rows]
         for drug in range(cohort.drugs):
             weights, intercept = self._fit_drug(features, target[:, drug])
@@ -69,15 +70,7 @@ class LogisticRegression(FittedRecommender):
 
     def predict(self, batch: Batch, threshold: float) -> Prediction:
         """Returns probabilities from the codes of each visit alone."""
-        padding = len(self.weights) - 1
-        codes = torch.cat(
-            [
-                torch.where(batch.diagnoses == self.diagnoses, padding, batch.diagnoses),
-                # The padding code of procedures lands on the padding row by itself.
-                batch.procedures + self.diagnoses,
-            ],
-            dim=2,
-        )
+        codes = codes_of(batch, self.diagnoses, len(self.weights) - 1)
         logits = self.weights[codes].sum(dim=2) + self.intercept
         scores = torch.sigmoid(logits)
         return Prediction(scores, scores >= threshold)
@@ -89,17 +82,6 @@ class LogisticRegression(FittedRecommender):
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Takes back weights and intercepts."""
         self.weights, self.intercept = tensors["weights"], tensors["intercept"]
-
-
-def visit_features(cohort: Cohort) -> sparse.csr_matrix:
-    """Returns [visits, diagnoses + procedures], 1 where a visit has the code."""
-    blocks = []
-    for kind in ("diagnoses", "procedures"):
-        codes = cohort.codes[kind]
-        shape = (len(codes.offsets) - 1, len(cohort.vocabulary[kind]))
-        ones = np.ones(len(codes.values))
-        blocks.append(sparse.csr_matrix((ones, codes.values, codes.offsets), shape=shape))
-    return sparse.hstack(blocks, format="csr")
 
 
 MODEL = Model(

@@ -31,11 +31,12 @@ from sweeps.statistics.verdicts import Verdict, detectable, equivalence_p, verdi
 
 @dataclass(frozen=True)
 class Value:
-    """A number, and its interval where it has one."""
+    """A number, its interval where it has one, and a mark that stands beside it in print."""
 
     estimate: float
     low: float | None = None
     high: float | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True)

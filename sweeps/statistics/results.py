@@ -1,7 +1,7 @@
 """Everything tables, figures and the report read, gathered once from the results directory."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medrec.evaluation import metrics
@@ -10,7 +10,7 @@ from medrec.predictions import Predictions
 from sweeps.attempts import Unfinished, unfinished
 from sweeps.errors import DamagedTrialError
 from sweeps.evaluate import ROWS, Scope, Scores, evaluate_scopes
-from sweeps.record import Arm, StudyRecord
+from sweeps.record import Arm, PublishedRow, SearchPlan, StudyRecord
 from sweeps.services import service_rows
 from sweeps.statistics.inference import Comparison, Inference, Value
 from sweeps.statistics.reliability import Reliability, reliability
@@ -19,6 +19,12 @@ from sweeps.store import ResultsStore
 from sweeps.subgroups import Subgroup, subgroups
 from sweeps.visits import Rows, VisitFacts
 
+INCOMPARABLE = "‡"
+"""Mark of a number about scores that are no probabilities, as those of sequence decoders."""
+INCOMPARABLE_TEXT = (
+    f"{INCOMPARABLE} Not comparable with other models: a sequence decoder's scores are means over "
+    "its steps, no probability of each drug."
+)
 SERVICE = "service "
 """What the scope of a service begins with; its name follows."""
 
@@ -36,7 +42,7 @@ class StudyResults:
         metrics: definition of each metric by name.
         scores: by scope.
         summaries: `trial.json` of each stored trial of an arm, by key.
-        histories: columns by epoch of each stored trial of an arm, by key.
+        histories: columns by epoch of each stored trial of an arm or a search, by key.
         searches: records of each search by its name, in order of their number.
         failures: reason, attempts and lost seconds of failed trials, by key.
         services: scope of each block of the table by service, in order; none where the cohort has
@@ -89,11 +95,13 @@ class StudyResults:
 
     def estimate(self, metric: str, arm: str, scope: Scope = "all") -> Value | None:
         """Returns an arm's estimate with its interval; None where no trial is stored."""
-        return self.inference(scope).estimate(metric, arm)
+        value = self.inference(scope).estimate(metric, arm)
+        return marked(value, self.metrics[metric], self.arm(arm))
 
     def difference(self, metric: str, arm: str, scope: Scope = "all") -> Value | None:
         """Returns arm minus its reference with its interval; None for a reference itself."""
-        return self.inference(scope).difference(metric, arm)
+        value = self.inference(scope).difference(metric, arm)
+        return marked(value, self.metrics[metric], self.arm(arm), self.reference(arm))
 
     def comparison(self, arm: str) -> Comparison | None:
         """Returns the arm against its reference in the primary metric, all visits."""
@@ -113,6 +121,18 @@ class StudyResults:
         """Returns how many trials the study asks of the arm; 1 where training needs no seed."""
         scores = self.scores["all"]
         return int(scores.expected[scores.arms.index(arm)].sum())
+
+
+def marked(value: Value | None, metric: Metric, *models: Arm | SearchPlan) -> Value | None:
+    """Returns the value, marked if the metric is about scores that cannot be compared."""
+    if value is None or comparable(metric, *models):
+        return value
+    return replace(value, mark=INCOMPARABLE)
+
+
+def comparable(metric: Metric, *models: Arm | SearchPlan | PublishedRow) -> bool:
+    """Returns whether a metric of these models can be compared with that of others."""
+    return not metric.of_scores or all(model.comparable_scores for model in models)
 
 
 def reference_name(record: StudyRecord, arm: Arm) -> str:
@@ -156,7 +176,7 @@ def gather(store: ResultsStore, tables: Collection[str] = ALL_SCOPES) -> StudyRe
         metrics=metrics(),
         scores=scores,
         summaries={key: store.summary(key) for key in keys},
-        histories={key: store.history(key) for key in keys},
+        histories={key: store.history(key) for key in (*keys, *searched)},
         searches=searches,
         failures=store.failures(),
         services=tuple(services),

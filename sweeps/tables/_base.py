@@ -5,7 +5,7 @@ tables, or None where it does not apply to the study. It formats nothing: `_rend
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -20,12 +20,14 @@ from sweeps.statistics.intervals import (
     LEVEL,
     Method,
 )
-from sweeps.statistics.results import StudyResults
+from sweeps.statistics.results import INCOMPARABLE, INCOMPARABLE_TEXT, StudyResults
 
 Cell = str | int | Value | None
 Mark = Literal["better", "worse", "equivalent"]
 """Verdict on an arm against its reference, as a cell shows it."""
 CONDITIONAL = "†"
+NO_FIRST_VISIT = "◊"
+LEAKING = "§"
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def arm_row(
     return Row(
         marks=arm_marks(results, arm, scope),
         cells=(
-            arm_title(results, arm, reference),
+            arm_title(results, arm, reference, scope),
             seeds_text(results, arm),
             *(results.estimate(name, arm.name, scope) for name in metrics),
             *(None if same else results.difference(name, arm.name, scope) for name in differences),
@@ -178,14 +180,50 @@ def arm_marks(results: StudyResults, arm: Arm, scope: Scope) -> dict[str, Mark]:
     return dict.fromkeys((primary, f"difference_{primary}"), _MARKS[found.word])
 
 
-def arm_title(results: StudyResults, arm: Arm, reference: Arm) -> str:
-    """Returns the arm's title; names the reference, marks an interval that has one seed."""
+def arm_title(results: StudyResults, arm: Arm, reference: Arm, scope: Scope = "all") -> str:
+    """Returns the arm's title; names the reference, and marks what one must know of the arm.
+
+    Marks: an interval that has one seed; first visits that are not predicted, where there are
+    some; a target that is read. `footnotes` says what they mean.
+    """
     title = arm.title
     if arm.name == reference.name:
         title += " (reference)"
     if arm.seeded and results.stored(arm.name) == 1:
         title += f" {CONDITIONAL}"
+    if arm.first_visit and scope != "transitions":
+        title += f" {NO_FIRST_VISIT}"
+    if arm.leak:
+        title += f" {LEAKING}"
     return title
+
+
+def footnotes(results: StudyResults, table: TableData) -> TableData:
+    """Returns the table with the meaning of each mark in it at the end of its caption."""
+    cells = [cell for row in table.rows for cell in row.cells]
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    text = ""
+    for mark, meaning, remedy in (
+        (NO_FIRST_VISIT, "first_visit", "; compare over transitions only"),
+        (LEAKING, "leak", ""),
+    ):
+        told = [
+            f"{arm.title}: {getattr(arm, meaning)}"
+            for arm in results.record.arms
+            if getattr(arm, meaning) and any(t.startswith(arm.title) and mark in t for t in texts)
+        ]
+        if told:
+            text += f" {mark} {_MEANINGS[mark]} ({'; '.join(told)}){remedy}."
+    marked = (cell.mark for cell in cells if isinstance(cell, Value))
+    if INCOMPARABLE in [*marked, *(t[-1:] for t in texts)]:
+        text += f" {INCOMPARABLE_TEXT}"
+    return replace(table, caption=table.caption + text) if text else table
+
+
+_MEANINGS = {
+    NO_FIRST_VISIT: "Predicts no first visit and answers it with something else",
+    LEAKING: "Reads what is not known when prescribing; its numbers are no result",
+}
 
 
 def seeds_text(results: StudyResults, arm: Arm) -> str:

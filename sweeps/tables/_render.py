@@ -53,6 +53,9 @@ _LATEX = {
     _MINUS: r"$-$",
     _NONE: "--",
     "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
+    "◊": r"$\diamond$",
+    "§": r"\S{}",
     "β": r"$\beta$",
 }
 
@@ -80,10 +83,11 @@ def cell_text(cell: Cell, column: Column) -> tuple[str, str]:
         return _NONE, ""
     if not isinstance(cell, Value):
         return (f"{cell:,}" if isinstance(cell, int) else cell), ""
+    main = number(cell.estimate, column) + cell.mark
     if cell.low is None or cell.high is None:
-        return number(cell.estimate, column), ""
+        return main, ""
     return (
-        number(cell.estimate, column),
+        main,
         f"[{number(cell.low, column)}, {number(cell.high, column)}]",
     )
 

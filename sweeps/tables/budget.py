@@ -17,7 +17,7 @@ from sweeps.record import SearchPlan
 from sweeps.statistics.budget import expected_maximum
 from sweeps.statistics.exact import settled
 from sweeps.statistics.inference import Value
-from sweeps.statistics.results import StudyResults
+from sweeps.statistics.results import StudyResults, marked
 from sweeps.tables._base import (
     Cell,
     Column,
@@ -98,9 +98,10 @@ def _row(
     metric = results.metrics[plan.objectives[0]]
     goal = f"{metric.title} {'↓' if _sign(metric) < 0 else '↑'}"
     cells: list[Cell] = [
-        Value(float(values[m - 1])) if m <= len(values) else None for m in budgets
+        marked(Value(float(values[m - 1])), metric, plan) if m <= len(values) else None
+        for m in budgets
     ]
-    cells.append(Value(float(values[-1])) if len(values) else None)
+    cells.append(marked(Value(float(values[-1])), metric, plan) if len(values) else None)
     return Row((plan.name, plan.model, goal, plan.trials, *counts, *cells))
 
 

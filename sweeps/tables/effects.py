@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from sweeps.evaluate import metric_names
-from sweeps.record import Design
+from sweeps.record import Arm, Design
 from sweeps.statistics.comparisons import Contrasts
 from sweeps.statistics.factorial import TIMES, effect_contrasts
 from sweeps.statistics.families import holm
 from sweeps.statistics.inference import Value
-from sweeps.statistics.results import StudyResults
+from sweeps.statistics.results import StudyResults, marked
 from sweeps.statistics.verdicts import ALPHA
 from sweeps.tables._base import (
     Column,
@@ -47,8 +47,9 @@ def _table(results: StudyResults, design: Design) -> TableData:
     known = ~np.isnan(p)
     corrected = np.full(len(p), np.nan)
     corrected[known] = holm(found.p_family[primary][known])
+    full = results.arm(design.full)
     rows = [
-        _row(results, found, place, name, float(p[place]), float(corrected[place]))
+        _row(results, full, found, place, name, float(p[place]), float(corrected[place]))
         for place, name in enumerate(names)
     ]
     return TableData(
@@ -79,9 +80,18 @@ def _columns(results: StudyResults) -> tuple[Column, ...]:
 
 
 def _row(
-    results: StudyResults, found: Contrasts, place: int, name: str, p: float, corrected: float
+    results: StudyResults,
+    full: Arm,
+    found: Contrasts,
+    place: int,
+    name: str,
+    p: float,
+    corrected: float,
 ) -> Row:
-    values = tuple(_value(found, metric, place) for metric in range(len(found.estimate)))
+    values = tuple(
+        marked(_value(found, at, place), results.metrics[metric], full)
+        for at, metric in enumerate(metric_names())
+    )
     primary = results.record.analysis.primary
     marks: dict[str, Mark] = {}
     higher = results.metrics[primary].higher_is_better

@@ -8,7 +8,7 @@ from sweeps.evaluate import metric_names
 from sweeps.record import Arm
 from sweeps.statistics.inference import Value
 from sweeps.statistics.legacy import LEGACY
-from sweeps.statistics.results import StudyResults
+from sweeps.statistics.results import StudyResults, marked
 from sweeps.tables._base import (
     Cell,
     Column,
@@ -59,7 +59,8 @@ def _row(results: StudyResults, arm: Arm, estimator: str) -> Row:
             scores.denominator[metric, row, column],
             results.record.bootstrap_seed,
         )
-        cells += [Value(mean), Value(spread)]
+        told = (Value(mean), Value(spread))
+        cells += [marked(value, results.metrics[name], arm) for value in told]
     return Row(tuple(cells), block=arm.name)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from sweeps.evaluate import metric_names
 from sweeps.record import PublishedRow, PublishedTable, PublishedValue
 from sweeps.statistics.inference import Value
-from sweeps.statistics.results import StudyResults
+from sweeps.statistics.results import INCOMPARABLE, StudyResults, comparable
 from sweeps.tables._base import (
     Cell,
     Column,
@@ -64,7 +64,13 @@ def _rows(
 ) -> Iterator[Row]:
     """Yields a row for each arm that repeats the published one; it alone where none does."""
     reference = results.arm(results.record.reference)
-    printed: list[Cell] = [_printed(row.values.get(name), row.mark) for name in names]
+    printed: list[Cell] = [
+        _printed(
+            row.values.get(name),
+            row.mark + ("" if comparable(results.metrics[name], row) else INCOMPARABLE),
+        )
+        for name in names
+    ]
     if row.row == TRUTH:
         yield _row(row.label, "True prescriptions", "", _truth(results, names), printed)
         return

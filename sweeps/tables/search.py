@@ -10,7 +10,7 @@ from typing import Any
 from sweeps.best import best_records
 from sweeps.record import SearchPlan
 from sweeps.statistics.inference import Value
-from sweeps.statistics.results import StudyResults
+from sweeps.statistics.results import StudyResults, marked
 from sweeps.tables._base import (
     Cell,
     Column,
@@ -104,10 +104,18 @@ def _overview_row(results: StudyResults, plan: SearchPlan, objectives: Sequence[
         found = f"Pareto front of {len(best)}, see its table"
     else:
         found = settings(best[0]["params"])
-        values = {plan.objectives[0]: Value(best[0]["values"][0])}
+        values = _values(results, plan, best[0])
     asked = ", ".join(results.metrics[name].title for name in plan.objectives)
     goals = (values.get(name) for name in objectives)
     return Row((plan.name, plan.model, asked + _bounds(plan), found, *goals, plan.trials, *counts))
+
+
+def _values(results: StudyResults, plan: SearchPlan, record: dict[str, Any]) -> dict[str, Cell]:
+    """Returns the objectives of a trial."""
+    return {
+        name: marked(Value(value), results.metrics[name], plan)
+        for name, value in zip(plan.objectives, record["values"], strict=True)
+    }
 
 
 def _front_table(results: StudyResults, plan: SearchPlan) -> TableData:
@@ -120,7 +128,7 @@ def _front_table(results: StudyResults, plan: SearchPlan) -> TableData:
             text_column("configuration", "Configuration"),
         ),
         rows=tuple(
-            Row((str(r["number"]), *(Value(v) for v in r["values"]), settings(r["params"])))
+            Row((str(r["number"]), *_values(results, plan, r).values(), settings(r["params"])))
             for r in best_trials(results, plan)
         ),
         caption=_caption(results, [plan]),

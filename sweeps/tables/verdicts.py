@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sweeps.record import Arm
 from sweeps.statistics.inference import Comparison, Value
-from sweeps.statistics.results import StudyResults
+from sweeps.statistics.results import StudyResults, marked
 from sweeps.statistics.verdicts import ALPHA, POWER
 from sweeps.tables._base import (
     Cell,
@@ -81,14 +81,14 @@ def _row(results: StudyResults, arm: Arm, found: Comparison) -> Row:
         judged = found.verdict.text
     relative = None if found.relative is None else Value(100 * found.relative)
     equivalent = () if results.record.analysis.margin is None else (_number(found.p_equivalent),)
+    metric = results.metrics[results.record.analysis.primary]
+    intervals = (found.difference, found.analytic, found.together)
     cells: tuple[Cell, ...] = (
         arm.title,
         reference.title,
         f"{seeds_text(results, arm)} / {seeds_text(results, reference)}",
         judged,
-        found.difference,
-        found.analytic,
-        found.together,
+        *(marked(value, metric, arm, reference) for value in intervals),
         relative,
         _number(found.p),
         _number(found.p_max_t),

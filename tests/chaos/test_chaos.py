@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.suite import SCENARIOS, run_scenario
 
 pytestmark = pytest.mark.chaos
-GATE = {"trial-killed", "rank-killed", "notice"}
+GATE = {"trial-killed"}
 
 
 @pytest.fixture(scope="module")

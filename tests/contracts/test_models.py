@@ -208,8 +208,11 @@ def test_a_leak_is_named_is_one_and_is_never_the_default():
             see_nothing_later(arm)
 
 
+# Rows that leak take the places of others: the current diagnoses may not be among those left.
 @pytest.mark.parametrize(
-    "arm", [arm for arm in arms() if arm[0] not in BLIND_TO_CURRENT], ids=arm_name
+    "arm",
+    [a for a in arms() if a[0] not in BLIND_TO_CURRENT and not settings_of(a).leak],
+    ids=arm_name,
 )
 def test_the_current_diagnoses_are_seen(arm):
     model, batch = ready(arm), whole_batch()

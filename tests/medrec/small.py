@@ -153,7 +153,7 @@ def data_of(cohort: Cohort, knowledge: Knowledge | None = None) -> Data:
     )
 
 
-NARROW = {"dim": 8, "feed_forward": 16}
+NARROW = {"dim": 8, "feed_forward": 16, "round_epochs": 1}
 
 
 def make_spec(model: str, config: dict[str, Any] | None = None, **fields: Any) -> TrialSpec:

@@ -37,13 +37,18 @@ def ref(tmp_path_factory):
     return saved(tmp_path_factory.mktemp("cohort"))
 
 
+CHANCE = ("edge_drop", "masked")
+
+
 def without_chance(model, changes):
     """Returns settings without dropout and without a DDI controller that draws."""
     fields = light.model_facts(model).config.model_fields
-    quiet = {name: 0.0 for name in fields if name.endswith("dropout") or name == "edge_drop"}
+    quiet = {name: 0.0 for name in fields if name.endswith("dropout") or name in CHANCE}
     full = {**changes, **quiet}
     if getattr(light.model_facts(model).config(**full), "controller", "") == "gamenet":
         full |= {"controller": "safedrug_paper"}
+    if model == "micron":  # adaptive weights follow the losses of each worker's own patients
+        full |= {"weights": "frozen"}
     return full
 
 

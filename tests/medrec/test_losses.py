@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medrec.losses import cross_entropy, interaction, margin, visit_ddi_rate
+from medrec.losses import cross_entropy, interaction, margin, pair_cross_entropy, visit_ddi_rate
 
 VISITS, DRUGS = 9, 7
 
@@ -100,3 +100,31 @@ def test_rate_by_loop(example):
         expected = bad / len(pairs) if pairs else 0.0
         assert found[visit].item() == pytest.approx(expected, abs=1e-6)
     assert found[0] == found[1] == 0.0  # nothing, and one drug: no pair
+
+
+def test_pair_cross_entropy_is_a_mean_over_pairs(example):
+    logits, scores, target, _ = example
+    for visit, found in enumerate(pair_cross_entropy(logits, target)):
+        terms = []
+        for i in range(DRUGS):
+            for j in range(i + 1, DRUGS):
+                both = (scores[visit, i] * scores[visit, j]).item()
+                given = target[visit, i] * target[visit, j] == 1
+                terms.append(-math.log(both if given else 1 - both))
+        assert found.item() == pytest.approx(np.mean(terms), abs=1e-6)
+
+
+def test_pair_cross_entropy_has_the_gradient_of_its_value(example):
+    logits, _, target, _ = example
+    logits = logits.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: pair_cross_entropy(x, target.double()), logits)
+
+
+def test_pair_cross_entropy_of_extreme_logits_is_finite():
+    logits = torch.tensor([[200.0, 200.0, -200.0, 20.0]]).repeat(2, 1).requires_grad_()
+    found = pair_cross_entropy(logits, torch.tensor([[1.0, 1, 0, 1], [0, 0, 1, 0]]))
+    assert torch.isfinite(found).all()
+    assert found[0] < 1e-6
+    assert found[1] > 10
+    found.sum().backward()
+    assert torch.isfinite(logits.grad).all()

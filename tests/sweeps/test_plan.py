@@ -27,6 +27,7 @@ FULL = {
         {"model": "gamenet", "config": {"dim": 8}, "ablations": ["no_memory", "no_history"]},
         {"model": "safedrug", "config": {"variant": "released"}, "training": {"epochs": 4}},
     ],
+    "controls": [],
     "searches": [tiny.SEARCH],
 }
 

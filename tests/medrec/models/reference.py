@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from medrec.knowledge.relations import node
 from tests.medrec.small import lists_of, small_cohort
 
 
@@ -122,3 +123,40 @@ def loss(all_logits, all_given, interacts, config, scale, weigh):
         on_accuracy, on_ddi = weigh(visit, rate(chosen, interacts))
         total += on_accuracy * accuracy + on_ddi * scale * interaction(p, interacts)
     return total / len(all_given)
+
+
+def ontology_vectors(state, prefix, knowledge, kind, heads):
+    """Vector of each code of a kind after attention up its tree and down again.
+
+    Args:
+        state: weights.
+        prefix: of the attention's names in it.
+        knowledge: with the trees.
+        kind: of the codes.
+        heads: of the attention.
+    """
+    codes = [node(kind, code) for code in knowledge.vocabulary[kind]]
+    paths = {code: list(knowledge.bundle.ancestors(code)) for code in codes}
+    above = sorted({name for path in paths.values() for name in path} - set(codes))
+    weight = state[f"{prefix}project.weight"]
+    own, other = state[f"{prefix}of_node"], state[f"{prefix}of_neighbour"]
+    vectors = dict(zip([*codes, *above], state[f"{prefix}embedding.weight"], strict=True))
+
+    def attend(name, neighbours, known):
+        members = [name, *neighbours]
+        moved = [(weight @ known[member]).reshape(heads, -1) for member in members]
+        parts = []
+        for head in range(heads):
+            scores = [own[head] @ moved[0][head] + other[head] @ each[head] for each in moved]
+            alpha = softmax(np.array([s if s > 0 else 0.2 * s for s in scores]))
+            parts.append(sum(a * each[head] for a, each in zip(alpha, moved, strict=True)))
+        mixed = np.concatenate(parts)
+        return np.where(mixed > 0, mixed, np.exp(np.minimum(mixed, 0)) - 1)
+
+    children = {}
+    for name in vectors:
+        for parent in knowledge.bundle.ancestors(name)[:1]:
+            children.setdefault(parent, []).append(name)
+    upper = {name: attend(name, below, vectors) for name, below in children.items()}
+    known = {**vectors, **upper}
+    return np.array([attend(code, paths[code], known) for code in codes]).reshape(len(codes), -1)
