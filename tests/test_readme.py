@@ -20,7 +20,7 @@ from medrec.spec import CohortRef, KnowledgeSpec, TrialSpec
 from sweeps import cli
 from sweeps.cohorts import study_data
 from sweeps.plan import make_plan
-from sweeps.study import load_study
+from sweeps.study import load_study, shipped
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -73,6 +73,15 @@ def test_options_in_the_docs_exist(page: Path):
     used = set(re.findall(r"`(?:[^`]* )?(--[a-z0-9]+(?:-[a-z0-9]+)*)(?=[ `])", page.read_text()))
     assert used or "--" not in page.read_text()
     assert not used - known
+
+
+def test_every_model_has_a_row_and_every_study_is_told_of():
+    pages = "\n".join(path.read_text() for path in DOCS.glob("*.md"))
+    for model in plugins.names("medrec.models"):
+        title = plugins.load("medrec.models", model, "MODEL").title
+        assert f"| `{model}` |" in pages or title in pages
+    for study in shipped():
+        assert f"`{study}`" in pages + README or f"run {study}" in pages + README
 
 
 def test_make_targets_exist():
