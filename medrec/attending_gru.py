@@ -163,7 +163,11 @@ def states(
 
 
 class _Recurrence(torch.autograd.Function):
-    """`advance`, step by step; one product of all steps for each matrix's gradient."""
+    """`advance`, step by step.
+
+    What a step's gradient multiplies is computed for all steps at once before the loop backwards,
+    and the gradients of the matrices after it: the loop is left with what needs the step after.
+    """
 
     @staticmethod
     def forward(
@@ -177,85 +181,101 @@ class _Recurrence(torch.autograd.Function):
         *weights: Tensor,
     ) -> Tensor:
         query, score, context_in, state_in, state_bias = weights
-        dim = first.shape[1]
+        dim, rows = first.shape[1], _parts(sizes)
+        codes = _parts([places.ends[size] for size in sizes])
         from_state = torch.cat([query, state_in]).T  # one product for query and gates
         bias = torch.cat([state_bias.new_zeros(dim), state_bias])
-        states = first.new_empty(len(token_gates), dim)
-        contexts, kept, state, done = torch.empty_like(states), [], first, 0
-        for size in sizes:
-            rows, codes = slice(done, done + size), places.ends[size]
+        from_context = context_in.T
+        states, contexts, new_gates = (token_gates.new_empty(len(token_gates), dim) for _ in "123")
+        new_states, switches = torch.empty_like(states), states.new_empty(len(states), 2 * dim)
+        seen = keys.new_empty(codes[-1].stop, dim)
+        state, readings = first, []
+        for size, row, code in zip(sizes, rows, codes, strict=True):
             state = state[:size]
             asked = torch.addmm(bias, state, from_state)
-            seen = asked[:, :dim].index_select(0, places.visit[:codes])
-            seen.add_(keys[:codes]).tanh_()
-            reading = places.softmax(seen @ score, size)
-            contexts[rows] = places.sum(vectors[:codes], size, reading)
-            gates = torch.addmm(token_gates[rows], contexts[rows], context_in.T)
-            switches = (gates[:, : 2 * dim] + asked[:, dim : 3 * dim]).sigmoid_()
-            new = (gates[:, 2 * dim :] + switches[:, :dim] * asked[:, 3 * dim :]).tanh_()
-            kept.append((seen, reading, switches, new, asked[:, 3 * dim :]))
-            torch.lerp(new, state, switches[:, dim:], out=states[rows])
-            state, done = states[rows], done + size
+            found, count = seen[code], code.stop - code.start
+            torch.index_select(asked[:, :dim], 0, places.visit[:count], out=found)
+            found.add_(keys[:count]).tanh_()
+            reading = places.softmax(found @ score, size)
+            context = places.sum(vectors[:count], size, reading)
+            gates = torch.addmm(token_gates[row], context, from_context)
+            switch = torch.add(gates[:, : 2 * dim], asked[:, dim : 3 * dim], out=switches[row])
+            reset, update = switch.sigmoid_().chunk(2, dim=1)
+            new_state = asked[:, 3 * dim :]
+            new = torch.addcmul(gates[:, 2 * dim :], reset, new_state, out=new_gates[row])
+            state = torch.lerp(new.tanh_(), state, update, out=states[row])
+            contexts[row], new_states[row] = context, new_state
+            readings.append(reading)
         ctx.save_for_backward(first, states, keys, vectors, *weights)
-        ctx.sizes, ctx.places, ctx.kept, ctx.contexts = sizes, places, kept, contexts
+        ctx.sizes, ctx.places, ctx.readings, ctx.seen = sizes, places, readings, seen
+        ctx.kept = contexts, switches, new_gates, new_states
         return states
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         first, states, keys, vectors, query, score, context_in, state_in, _ = ctx.saved_tensors
-        places, dim = ctx.places, query.shape[0]
-        starts = [0, *accumulate(ctx.sizes)]
-        befores = [
-            first,
-            *(states[a : a + n] for a, n in zip(starts, ctx.sizes[1:], strict=False)),
-        ]
-        from_state = torch.cat([query, state_in])
-        of_gates = gradient.new_empty(len(gradient), 3 * dim)
-        of_asked = gradient.new_empty(len(gradient), 4 * dim)
+        places, dim, rows = ctx.places, query.shape[0], _parts(ctx.sizes)
+        codes = _parts([places.ends[size] for size in ctx.sizes])
+        contexts, switches, new, new_states = ctx.kept
+        befores = torch.cat([first, *(states[row][:size] for row, size in
+                                      zip(rows, ctx.sizes[1:], strict=False))])  # fmt: skip
+        reset, update = switches.chunk(2, dim=1)
+        at_new = (1 - update) * (1 - new * new)
+        # Of the next state's gradient: what goes to the state itself, then to the sums in the
+        # gates: new's own, reset, update, the state's part of new.
+        shares = torch.stack(
+            [
+                update,
+                at_new,
+                at_new * new_states * reset * (1 - reset),
+                (befores - new) * update * (1 - update),
+                at_new * reset,
+            ],
+            dim=1,
+        )
+        bends = 1 - ctx.seen * ctx.seen  # of tanh
+        # Columns as in `shares`, at last what goes to the queries.
+        found = gradient.new_empty(len(gradient), 6 * dim)
+        to_input, to_state = slice(dim, 4 * dim), slice(2 * dim, 6 * dim)
+        back_context = torch.cat([context_in[2 * dim :], context_in[: 2 * dim]])
+        back_state = torch.cat([state_in, query])
         of_keys, of_vectors = torch.zeros_like(keys), torch.zeros_like(vectors)
-        of_score = torch.zeros_like(score)
-        carried = gradient.new_zeros(0, dim)
-        for step in range(len(ctx.sizes) - 1, -1, -1):
-            state, size = befores[step], ctx.sizes[step]
-            seen, reading, switches, new, new_state = ctx.kept[step]
-            rows, codes = slice(starts[step], starts[step + 1]), places.ends[size]
-            above = gradient[rows].clone()
-            above[: len(carried)] += carried
-            reset, update = switches[:, :dim], switches[:, dim:]
-            gates, asked = of_gates[rows], of_asked[rows]
-            at_new = above * (1 - update) * (1 - new * new)
-            gates[:, :dim] = at_new * new_state
-            gates[:, dim : 2 * dim] = above * (state - new)
-            gates[:, : 2 * dim] *= switches * (1 - switches)
-            gates[:, 2 * dim :] = at_new
-            asked[:, dim : 3 * dim] = gates[:, : 2 * dim]
-            asked[:, 3 * dim :] = at_new * reset
+        at_scores, ones = gradient.new_empty(len(bends)), score.new_ones(dim)
+        above, carried = gradient.clone(), gradient.new_zeros(0, dim)
+        for row, code, reading in zip(rows[::-1], codes[::-1], ctx.readings[::-1], strict=True):
+            at, here, size = above[row], found[row], row.stop - row.start
+            at[: len(carried)] += carried
+            torch.mul(at[:, None], shares[row], out=here[:, : 5 * dim].unflatten(1, (5, dim)))
             # What was read: the softmax's sum over a visit's codes is at_context · context.
-            at_context = gates @ context_in
-            both = (at_context * ctx.contexts[rows]).sum(dim=1)
-            visit = places.visit[:codes]
+            at_context = here[:, to_input] @ back_context
+            count = code.stop - code.start
+            visit, bend = places.visit[:count], bends[code]
             at_vectors = at_context.index_select(0, visit)
-            of_vectors[:codes].addcmul_(at_vectors, reading[:, None])
-            at_reading = (at_vectors * vectors[:codes]).sum(dim=1)
-            at_score = reading * (at_reading - both.index_select(0, visit))
-            of_score += at_score @ seen
-            below = at_score[:, None] * score
-            at_keys = below.addcmul(below * seen, seen, value=-1.0)
-            of_keys[:codes] += at_keys
-            asked[:, :dim] = places.sum(at_keys, size)
-            carried = torch.addmm(above * update, asked, from_state)
-        of_from_state = of_asked.T @ torch.cat(befores)
+            of_vectors[:count].addcmul_(at_vectors, reading[:, None])
+            at_reading = at_vectors.mul_(vectors[:count]) @ ones
+            both = ((at_context * contexts[row]) @ ones).index_select(0, visit)
+            at_score = torch.mul(at_reading.sub_(both), reading, out=at_scores[code])
+            of_keys[:count].addcmul_(bend, at_score[:, None])
+            torch.mul(places.sum(bend, size, at_score), score, out=here[:, 5 * dim :])
+            carried = torch.addmm(here[:, :dim], here[:, to_state], back_state)
+        of_gates = torch.cat([found[:, 2 * dim : 4 * dim], found[:, dim : 2 * dim]], dim=1)
+        of_state = found[:, to_state].T @ befores
         return (
             None,
             None,
             carried,
             of_gates,
-            of_keys,
+            of_keys * score,
             of_vectors,
-            of_from_state[:dim],
-            of_score,
-            of_gates.T @ ctx.contexts,
-            of_from_state[dim:],
-            of_asked[:, dim:].sum(dim=0),
+            of_state[3 * dim :],
+            at_scores @ ctx.seen,
+            of_gates.T @ contexts,
+            of_state[: 3 * dim],
+            found[:, 2 * dim : 5 * dim].sum(dim=0),
         )
+
+
+def _parts(sizes: list[int]) -> list[slice]:
+    """Returns where each of some parts stands when one follows the other."""
+    return [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]

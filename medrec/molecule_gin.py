@@ -10,7 +10,8 @@ Hu et al., ICLR 2020. W2 has no bias: the batch normalisation would take it away
 Atoms with the same environment so far have the same x, so layer k keeps a row for each distinct
 environment of depth k. The batch normalisation weighs a row by its atoms, so its moments are those
 over all atoms of all molecules. Of the embedded drug table and its fragments this leaves half of
-the rows. Dropout acts on these rows: equal atoms keep or lose the same elements.
+the rows. Dropout acts on these rows: equal atoms keep or lose the same elements. W1 meets the rows
+before they are summed, which are fewer; of the bonds it meets the sums that occur.
 """
 
 from dataclasses import dataclass
@@ -76,10 +77,14 @@ class GraphIsomorphismEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class _Level:
-    """How environments one bond deeper arise: all that a layer needs of the molecules."""
+    """How environments one bond deeper arise: all that a layer needs of the molecules.
 
-    collect: sparse.csr_matrix  # [deeper, environments] an atom and its neighbours
-    bonds: Float[np.ndarray, "deeper values"]  # how many of its bonds have a feature's value
+    `collect` [deeper, environments + kinds] sums an atom, its neighbours and, last, what its bonds
+    add together: their `bonds` [kinds, values] say how many of them have a feature's value.
+    """
+
+    collect: sparse.csr_matrix
+    bonds: Float[np.ndarray, "kinds values"]
     atoms: Int64[np.ndarray, " deeper"]  # that have this environment
 
 
@@ -99,8 +104,9 @@ class _Layer(nn.Module):
 
     def forward(self, x: Float[Tensor, "environments dim"]) -> Float[Tensor, "deeper dim"]:
         """Returns the vectors of the environments one bond deeper."""
-        mixed = torch.addmm(self.collect(x), self.bonds, self.embedding)
-        return self.norm(self.narrow(torch.relu(self.widen(mixed))))
+        told = self.widen(self.bonds @ self.embedding)  # b1 stands here: each atom has one kind
+        wide = torch.cat([x @ self.widen.weight.T, told])
+        return self.norm(self.narrow(torch.relu_(self.collect(wide))))
 
 
 class WeightedBatchNorm(nn.Module):
@@ -161,33 +167,33 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, share, kept, norm):  # type: ignore[no-untyped-def]
         mean = share @ x
-        normal = x - mean
-        variance = share @ normal.square()
+        centred = x - mean
+        variance = share @ centred.square()
         inverse = torch.rsqrt(variance + norm.EPSILON)
-        normal *= inverse
-        y = torch.addcmul(bias, normal, weight)
+        y = torch.addcmul(bias, centred, weight * inverse)
         if norm.rectify:
             y.relu_()
         if kept is not None:
             y *= kept
         # Where a rectified result is 0, relu or dropout took it; of others the mask says so.
         ctx.rectify = norm.rectify
-        ctx.save_for_backward(normal, weight, share, inverse, y if norm.rectify else kept)
+        ctx.save_for_backward(centred, weight, share, inverse, y if norm.rectify else kept)
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
     def backward(ctx, gradient, _mean, _variance):  # type: ignore[no-untyped-def]
-        normal, weight, share, inverse, left = ctx.saved_tensors
+        centred, weight, share, inverse, left = ctx.saved_tensors
         if ctx.rectify:
             gradient = torch.ops.aten.threshold_backward(gradient, left, 0)
         elif left is not None:
             gradient = gradient * left
         to_bias = gradient.sum(dim=0)
-        to_weight = (gradient * normal).sum(dim=0)
+        to_weight = (gradient * centred).sum(dim=0) * inverse
         # What reaches the moments is shared out over the rows by what each stands for.
-        back = torch.addcmul(to_bias, normal, to_weight).mul_(share[:, None])
-        back.sub_(gradient).mul_(-weight * inverse)
+        scale = weight * inverse
+        back = torch.addcmul(to_bias * scale, centred, to_weight * inverse * scale)
+        back.mul_(-share[:, None]).addcmul_(gradient, scale)
         return back, to_weight, to_bias, None, None, None
 
 
@@ -228,12 +234,15 @@ def _deeper(
     """Returns what a layer needs, and each atom's environment one bond deeper."""
     atoms = len(environment)
     own = sparse.csr_matrix((np.ones(atoms), (np.arange(atoms), environment)))
-    collect = (own + around @ own).tocsr()
-    together = sparse.hstack([collect, sparse.csr_matrix(bonds)], format="csr")
-    refined, representatives = distinct_rows(together)
+    kinds, kind = np.unique(bonds, axis=0, return_inverse=True)
+    told = sparse.csr_matrix(
+        (np.ones(atoms), (np.arange(atoms), kind.reshape(-1))), shape=(atoms, len(kinds))
+    )
+    collect = sparse.hstack([own + around @ own, told], format="csr")
+    refined, representatives = distinct_rows(collect)
     level = _Level(
         collect=collect[representatives],
-        bonds=bonds[representatives],
+        bonds=kinds,
         atoms=np.bincount(refined, minlength=len(representatives)),
     )
     return level, refined

@@ -9,6 +9,9 @@ Pre-training: from dx_t and rx_t, some codes hidden, four heads tell the visit's
 drugs. Rounds of epochs alternate, pre-training first, within the one training loop: an epoch of
 pre-training is validated like any other, and not chosen unless it is best. It costs one forward
 pass of fine-tuning more than it needs, since a forward pass does not know the epoch.
+
+Not taken over from the released code: mask tokens taken from the other kind's vocabulary; its
+threshold 0.3 and its choice of the epoch by PRAUC, since one protocol measures every model.
 """
 
 from collections.abc import Mapping
@@ -51,7 +54,11 @@ class GBertConfig(ModelConfig):
     pretraining: Literal["alternating", "none"] = Field(
         default="alternating", description="rounds of epochs of pre-training and fine-tuning"
     )
-    round_epochs: int = Field(default=5, ge=1, description="epochs of each round")
+    round_epochs: int = Field(
+        default=5,
+        ge=1,
+        description="epochs of each round; without more epochs than these there is no fine-tuning",
+    )
     masked: float = Field(default=0.15, ge=0, lt=1, description="codes hidden in pre-training")
     history: bool = Field(default=True, description="means of earlier visits; else dx_t alone")
     pooling: Literal["interleaved", "halves"] = Field(
@@ -277,6 +284,8 @@ MODEL = Model(
     source="Shang et al., IJCAI 2019; code jshang123/G-Bert; licence: MIT",
     config=GBertConfig,
     build=GBert,
+    # The published rate, of a step per patient there; others were not tried. Half of the epochs
+    # are pre-training.
     training=Training(epochs=40, batch_size=16, learning_rate=5e-4),
     embeddings={
         "diagnoses": "diagnoses.embedding.weight",

@@ -11,6 +11,11 @@ At visit t the published code attends among all visits up to t, earlier ones too
 earlier visit s is another one for each t. "prefix" does the same, a step of the history at once;
 "causal" lets visit s see the visits up to s alone, so that its key stays.
 
+A training visit is among those that its own prior counts, as published: with a diagnosis that no
+other visit has, the prior tells all its drugs, and later never does. In a synthetic cohort of
+1,000 patients the prior's Jaccard index with what was prescribed is 0.51 at training and 0.37 at
+validation visits; where five visits must agree (`prior_count`), 0.43 and 0.40.
+
 Not taken over from the released code (58b496a): the prior over all patients, test patients
 included; and heads split without regard to visits, which put the visits' first half into one head
 and the second into the other, so that padding changes the answer.

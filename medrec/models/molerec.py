@@ -95,6 +95,10 @@ class MoleRec(NeuralRecommender):
         self.relevance = nn.Linear(dim, contains.shape[1])
         self.hidden = nn.Linear(dim, dim // 2)
         self.score = nn.Linear(dim // 2, 1)
+        for part in (self.hidden, self.score):
+            # o_m is small at first. With torch's biases it would hardly turn the sign of a unit,
+            # so that units are dead for all classes or for none, nor of a score.
+            nn.init.zeros_(part.bias)
         self._add_places(contains)
         self._add_substructures(knowledge)
         if config.molecule_attention:
@@ -178,15 +182,15 @@ class MoleRec(NeuralRecommender):
         own = weights[..., None] * mapped[self.slots]
         by_slot = relevance.T.contiguous().index_select(0, self.slots.flatten())
         by_slot = by_slot.view(*self.slots.shape, -1).transpose(1, 2)
-        parts = [self._head(torch.bmm(by_slot, own)).T]
+        parts = [self._head(torch.baddbmm(self.hidden.bias, by_slot, own)).T]
         if len(self.unknown):
             free = attention.index_select(0, self.unknown).T[..., None] * mapped[:, None]
-            product = relevance @ free.flatten(1)
-            parts.append(self._head(product.view(len(relevance), len(self.unknown), -1)))
+            product = (relevance @ free.flatten(1)).view(len(relevance), len(self.unknown), -1)
+            parts.append(self._head(product + self.hidden.bias))
         return torch.cat(parts, dim=1).index_select(1, self.place)
 
     def _head(self, product: Float[Tensor, "a b half"]) -> Float[Tensor, "a b"]:
-        return self.score(torch.relu(product + self.hidden.bias))[..., 0]
+        return torch.relu_(product) @ self.score.weight[0] + self.score.bias
 
     def fragment_vectors(self) -> Float[Tensor, "fragments dim"]:
         """Returns X."""
@@ -232,13 +236,15 @@ class SelfAttentionBlock(nn.Module):
         self.feed = nn.Linear(dim, dim)
         self.first_norm = nn.LayerNorm(dim)
         self.second_norm = nn.LayerNorm(dim)
+        # Elements differ little at first; a bias that they share would be all that norms leave.
+        nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Float[Tensor, "elements dim"]) -> Float[Tensor, "elements dim"]:
         """Returns the elements' new vectors."""
         queries, values = self.project(x).chunk(2, dim=1)
         heads = [each.unflatten(1, (self.HEADS, -1)).transpose(0, 1)
                  for each in (queries, self.keys(x), values)]  # fmt: skip
-        scores = heads[0] @ heads[1].transpose(1, 2) / heads[0].shape[2] ** 0.5
+        scores = heads[0] * heads[0].shape[2] ** -0.5 @ heads[1].transpose(1, 2)
         read = torch.softmax(scores, dim=-1) @ heads[2]
         mixed = self.first_norm(queries + read.transpose(0, 1).flatten(1))
         return self.second_norm(mixed + torch.relu(self.feed(mixed)))

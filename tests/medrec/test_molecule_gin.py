@@ -150,7 +150,7 @@ def test_gradients_with_dropout_equal_numeric_ones():
 def test_atoms_that_look_alike_share_a_row():
     graphs = build_graphs(["c1ccccc1", "CC(C)(C)C"])
     encoder = GraphIsomorphismEncoder(graphs, np.arange(2), 2, DIM, HIDDEN, 2, 0.0)
-    assert [len(layer.bonds) for layer in encoder.layers] == [3, 3]
+    assert [len(layer.norm.share) for layer in encoder.layers] == [3, 3]
     shares = sorted(encoder.layers[0].norm.share.tolist())
     assert shares == pytest.approx([1 / 11, 4 / 11, 6 / 11])
 

@@ -146,16 +146,21 @@ def test_large_scores_stay_finite():
     assert torch.isfinite(model(batch)).all()
 
 
-def test_only_the_current_variant_reads_the_visit_itself():
+@pytest.mark.parametrize("changes", [{}, {"direction": "reverse"}], ids=str)
+def test_only_the_current_variant_reads_the_visit_itself(changes):
     batch = whole_batch()
-    other = replace(batch, diagnoses=torch.where(batch.diagnoses == 3, 4, batch.diagnoses))
-    other.diagnoses[:, 1:] = batch.diagnoses[:, 1:]  # the first visit alone differs
-    moved = {}
+    codes = batch.diagnoses.clone()
+    size = small_knowledge().diagnoses
+    codes[:, 1] = torch.where(codes[:, 1] < size, (codes[:, 1] + 5) % size, codes[:, 1])
+    other = replace(batch, diagnoses=codes)  # the second visit alone differs
+    own, later = {}, {}
     for name in MODELS:
-        model = build(name)
-        moved[name] = (model(other) - model(batch)).abs().amax(dim=2)[:, 0].max().item()
-    assert moved["retain"] == 0
-    assert moved["retain_current"] > 1e-3
+        model = build(name, changes)
+        moved = (model(other) - model(batch)).abs().amax(dim=2)
+        own[name], later[name] = (moved[:, at][batch.visit_mask[:, at]] for at in (1, 2))
+    assert own["retain"].max() == 0
+    for seen in (own["retain_current"], later["retain"], later["retain_current"]):
+        assert (seen > 1e-4).all()
 
 
 def test_settings_are_those_of_the_sources():
