@@ -11,7 +11,6 @@ their full size.
 """
 
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -55,23 +54,28 @@ class Places:
             numbers=torch.arange(int(offsets[-1]), device=offsets.device),
         )
 
-    def softmax(self, scores: Float[Tensor, " codes"], visits: int) -> Float[Tensor, " codes"]:
-        """Returns the softmax over each visit's codes, of the first `visits`."""
-        lowest = torch.finfo(scores.dtype).min
-        cells = self.cell[: len(scores)]
-        table = scores.new_full((visits * self.widest,), lowest).index_copy(0, cells, scores)
-        return torch.softmax(table.view(visits, -1), dim=1).flatten().index_select(0, cells)
+    def first(self, visits: int) -> "Places":
+        """Returns the places of the codes of the first visits."""
+        ends = self.ends[: visits + 1]
+        codes = (each[: ends[-1]] for each in (self.visit, self.cell, self.numbers))
+        visit, cell, numbers = codes
+        return Places(visit, cell, self.widest, self.offsets[: visits + 1], ends, numbers)
+
+    def softmax(self, scores: Float[Tensor, " codes"]) -> Float[Tensor, " codes"]:
+        """Returns the softmax over each visit's codes."""
+        cells, lowest = (len(self.ends) - 1) * self.widest, torch.finfo(scores.dtype).min
+        table = scores.new_full((cells,), lowest).index_copy_(0, self.cell, scores)
+        return torch.softmax(table.view(-1, self.widest), 1).view(-1).index_select(0, self.cell)
 
     def sum(
         self,
         vectors: Float[Tensor, "codes dim"],
-        visits: int,
         weights: Float[Tensor, " codes"] | None = None,
     ) -> Float[Tensor, "visits dim"]:
         """Returns the sum of each visit's vectors, weighted if so asked."""
-        ends = self.offsets[: visits + 1]
-        numbers = self.numbers[: len(vectors)]
-        found = torch.embedding_bag(vectors, numbers, ends, False, 0, False, weights, True)
+        found = torch.embedding_bag(
+            vectors, self.numbers, self.offsets, False, 0, False, weights, True
+        )
         return torch.as_tensor(found[0])
 
 
@@ -113,8 +117,8 @@ def advance(
         weights: of the recurrence.
     """
     query = (state @ weights.query.T).index_select(0, places.visit)
-    reading = places.softmax(torch.tanh(keys + query) @ weights.score, len(state))
-    context = places.sum(vectors, len(state), reading)
+    reading = places.softmax(torch.tanh(keys + query) @ weights.score)
+    context = places.sum(vectors, reading)
     return gated(
         state,
         token_gates + context @ weights.context.T,
@@ -167,6 +171,7 @@ class _Recurrence(torch.autograd.Function):
 
     What a step's gradient multiplies is computed for all steps at once before the loop backwards,
     and the gradients of the matrices after it: the loop is left with what needs the step after.
+    What all codes at all steps need is too large for the caches and stays in the loop.
     """
 
     @staticmethod
@@ -181,101 +186,121 @@ class _Recurrence(torch.autograd.Function):
         *weights: Tensor,
     ) -> Tensor:
         query, score, context_in, state_in, state_bias = weights
-        dim, rows = first.shape[1], _parts(sizes)
-        codes = _parts([places.ends[size] for size in sizes])
+        dim = first.shape[1]
         from_state = torch.cat([query, state_in]).T  # one product for query and gates
         bias = torch.cat([state_bias.new_zeros(dim), state_bias])
         from_context = context_in.T
-        states, contexts, new_gates = (token_gates.new_empty(len(token_gates), dim) for _ in "123")
-        new_states, switches = torch.empty_like(states), states.new_empty(len(states), 2 * dim)
-        seen = keys.new_empty(codes[-1].stop, dim)
-        state, readings = first, []
-        for size, row, code in zip(sizes, rows, codes, strict=True):
-            state = state[:size]
-            asked = torch.addmm(bias, state, from_state)
-            found, count = seen[code], code.stop - code.start
-            torch.index_select(asked[:, :dim], 0, places.visit[:count], out=found)
-            found.add_(keys[:count]).tanh_()
-            reading = places.softmax(found @ score, size)
-            context = places.sum(vectors[:count], size, reading)
-            gates = torch.addmm(token_gates[row], context, from_context)
-            switch = torch.add(gates[:, : 2 * dim], asked[:, dim : 3 * dim], out=switches[row])
-            reset, update = switch.sigmoid_().chunk(2, dim=1)
-            new_state = asked[:, 3 * dim :]
-            new = torch.addcmul(gates[:, 2 * dim :], reset, new_state, out=new_gates[row])
-            state = torch.lerp(new.tanh_(), state, update, out=states[row])
-            contexts[row], new_states[row] = context, new_state
-            readings.append(reading)
+        states = token_gates.new_empty(len(token_gates), dim)
+        state, read, gated = first, [], []
+        for size, gates, after in zip(
+            sizes, token_gates.split(sizes), states.split(sizes), strict=True
+        ):
+            if size < len(state):
+                state = state[:size]
+            if not read or size < read[-1].size:
+                codes = _Codes.of(places, keys, vectors, size)
+            asked, old, new_state = torch.addmm(bias, state, from_state).split(
+                [dim, 2 * dim, dim], dim=1
+            )
+            seen = asked.index_select(0, codes.places.visit).add_(codes.keys).tanh_()
+            reading = codes.places.softmax(seen @ score)
+            context = codes.places.sum(codes.vectors, reading)
+            switches, new = torch.addmm(gates, context, from_context).split([2 * dim, dim], dim=1)
+            switches = switches.add_(old).sigmoid_()
+            reset, update = switches.chunk(2, dim=1)
+            new = torch.addcmul(new, reset, new_state).tanh_()
+            state = torch.lerp(new, state, update, out=after)
+            read.append(_Read(size, codes, seen, reading, context))
+            gated.append((switches, new, new_state))
         ctx.save_for_backward(first, states, keys, vectors, *weights)
-        ctx.sizes, ctx.places, ctx.readings, ctx.seen = sizes, places, readings, seen
-        ctx.kept = contexts, switches, new_gates, new_states
+        ctx.sizes, ctx.read, ctx.gated = sizes, read, gated
         return states
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         first, states, keys, vectors, query, score, context_in, state_in, _ = ctx.saved_tensors
-        places, dim, rows = ctx.places, query.shape[0], _parts(ctx.sizes)
-        codes = _parts([places.ends[size] for size in ctx.sizes])
-        contexts, switches, new, new_states = ctx.kept
-        befores = torch.cat([first, *(states[row][:size] for row, size in
-                                      zip(rows, ctx.sizes[1:], strict=False))])  # fmt: skip
+        sizes, dim = ctx.sizes, query.shape[0]
+        earlier = zip(states.split(sizes), sizes[1:], strict=False)
+        befores = torch.cat([first, *(state[:size] for state, size in earlier)])
+        contexts = torch.cat([step.context for step in ctx.read])
+        switches, new, new_states = (torch.cat(each) for each in zip(*ctx.gated, strict=True))
         reset, update = switches.chunk(2, dim=1)
         at_new = (1 - update) * (1 - new * new)
         # Of the next state's gradient: what goes to the state itself, then to the sums in the
         # gates: new's own, reset, update, the state's part of new.
-        shares = torch.stack(
-            [
-                update,
-                at_new,
-                at_new * new_states * reset * (1 - reset),
-                (befores - new) * update * (1 - update),
-                at_new * reset,
-            ],
-            dim=1,
-        )
-        bends = 1 - ctx.seen * ctx.seen  # of tanh
+        shares = [
+            update,
+            at_new,
+            at_new * new_states * (reset - reset * reset),
+            (befores - new) * (update - update * update),
+            at_new * reset,
+        ]
         # Columns as in `shares`, at last what goes to the queries.
         found = gradient.new_empty(len(gradient), 6 * dim)
-        to_input, to_state = slice(dim, 4 * dim), slice(2 * dim, 6 * dim)
+        to_input, to_state = found[:, dim : 4 * dim], found[:, 2 * dim :]
+        columns = (found[:, : 5 * dim].unflatten(1, (5, dim)), found[:, :dim], to_input, to_state,
+                   found[:, 5 * dim :], torch.stack(shares, dim=1), gradient.clone())  # fmt: skip
         back_context = torch.cat([context_in[2 * dim :], context_in[: 2 * dim]])
         back_state = torch.cat([state_in, query])
         of_keys, of_vectors = torch.zeros_like(keys), torch.zeros_like(vectors)
-        at_scores, ones = gradient.new_empty(len(bends)), score.new_ones(dim)
-        above, carried = gradient.clone(), gradient.new_zeros(0, dim)
-        for row, code, reading in zip(rows[::-1], codes[::-1], ctx.readings[::-1], strict=True):
-            at, here, size = above[row], found[row], row.stop - row.start
-            at[: len(carried)] += carried
-            torch.mul(at[:, None], shares[row], out=here[:, : 5 * dim].unflatten(1, (5, dim)))
+        of_score, ones = torch.zeros_like(score), score.new_ones(dim)
+        carried = gradient.new_zeros(0, dim)
+        steps = list(zip(ctx.read, *(each.split(sizes) for each in columns), strict=True))
+        for step, all_five, itself, inputs, state, to_query, share, above in reversed(steps):
+            codes, reading = step.codes, step.reading
+            (above[: len(carried)] if len(carried) < step.size else above).add_(carried)
+            torch.mul(above[:, None], share, out=all_five)
             # What was read: the softmax's sum over a visit's codes is at_context · context.
-            at_context = here[:, to_input] @ back_context
-            count = code.stop - code.start
-            visit, bend = places.visit[:count], bends[code]
-            at_vectors = at_context.index_select(0, visit)
-            of_vectors[:count].addcmul_(at_vectors, reading[:, None])
-            at_reading = at_vectors.mul_(vectors[:count]) @ ones
-            both = ((at_context * contexts[row]) @ ones).index_select(0, visit)
-            at_score = torch.mul(at_reading.sub_(both), reading, out=at_scores[code])
-            of_keys[:count].addcmul_(bend, at_score[:, None])
-            torch.mul(places.sum(bend, size, at_score), score, out=here[:, 5 * dim :])
-            carried = torch.addmm(here[:, :dim], here[:, to_state], back_state)
+            at_context = inputs @ back_context
+            both = at_context.mul(step.context) @ ones
+            at_vectors = at_context.index_select(0, codes.places.visit)
+            of_vectors[: len(reading)].addcmul_(at_vectors, reading[:, None])
+            at_score = at_vectors.mul_(codes.vectors) @ ones
+            at_score.sub_(both.index_select(0, codes.places.visit)).mul_(reading)
+            of_score.addmv_(step.seen.T, at_score)
+            # The score's weights, the same for all codes, come in at last.
+            at_keys = torch.ops.aten.tanh_backward(at_score[:, None], step.seen)
+            of_keys[: len(reading)].add_(at_keys)
+            torch.mul(codes.places.sum(at_keys), score, out=to_query)
+            carried = torch.addmm(itself, state, back_state)
         of_gates = torch.cat([found[:, 2 * dim : 4 * dim], found[:, dim : 2 * dim]], dim=1)
-        of_state = found[:, to_state].T @ befores
+        of_state = to_state.T @ befores
         return (
             None,
             None,
             carried,
             of_gates,
-            of_keys * score,
+            of_keys.mul_(score),
             of_vectors,
             of_state[3 * dim :],
-            at_scores @ ctx.seen,
+            of_score,
             of_gates.T @ contexts,
             of_state[: 3 * dim],
             found[:, 2 * dim : 5 * dim].sum(dim=0),
         )
 
 
-def _parts(sizes: list[int]) -> list[slice]:
-    """Returns where each of some parts stands when one follows the other."""
-    return [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+@dataclass(frozen=True)
+class _Codes:
+    """Of the visits that make a step."""
+
+    places: Places
+    keys: Float[Tensor, "codes dim"]
+    vectors: Float[Tensor, "codes dim"]
+
+    @classmethod
+    def of(cls, places: Places, keys: Tensor, vectors: Tensor, size: int) -> "_Codes":
+        end = places.ends[size]
+        return cls(places.first(size), keys[:end], vectors[:end])
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a step of `size` visits has read."""
+
+    size: int
+    codes: _Codes
+    seen: Float[Tensor, "codes dim"]
+    reading: Float[Tensor, " codes"]
+    context: Float[Tensor, "visits dim"]

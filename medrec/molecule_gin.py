@@ -106,11 +106,13 @@ class _Layer(nn.Module):
         """Returns the vectors of the environments one bond deeper."""
         told = self.widen(self.bonds @ self.embedding)  # b1 stands here: each atom has one kind
         wide = torch.cat([x @ self.widen.weight.T, told])
-        return self.norm(self.narrow(torch.relu_(self.collect(wide))))
+        return self.norm(torch.relu_(self.collect(wide)), self.narrow.weight)
 
 
 class WeightedBatchNorm(nn.Module):
     """Batch normalisation of rows of which each stands for several, then maybe relu, and dropout.
+
+    The rows are those of a product, which is taken here: it is overwritten.
 
     Moments are those of all that the rows stand for: in training, of this pass; otherwise their
     running averages, as torch's `BatchNorm1d` keeps them.
@@ -142,18 +144,21 @@ class WeightedBatchNorm(nn.Module):
         self.unbiased = total / max(total - 1, 1)
         self.rectify, self.dropout = rectify, dropout
 
-    def forward(self, x: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-        """Returns the normalised rows."""
+    def forward(
+        self, x: Float[Tensor, "rows inputs"], matrix: Float[Tensor, "dim inputs"]
+    ) -> Float[Tensor, "rows dim"]:
+        """Returns the normalised rows of x matrixᵀ."""
         if not self.training:
             scale = self.weight * torch.rsqrt(self.running_var + self.EPSILON)
-            y = torch.addcmul(self.bias - self.running_mean * scale, x, scale)
+            shift = self.bias - self.running_mean * scale
+            y = torch.addmm(shift, x, (scale[:, None] * matrix).T)
             return torch.relu(y) if self.rectify else y
         kept, raised = None, 1.0
         if self.dropout:
-            kept = keep_mask(tuple(x.shape), self.dropout, x.device, x.dtype)
+            kept = keep_mask((len(x), len(matrix)), self.dropout, x.device, x.dtype)
             raised = 1.0 / (1.0 - self.dropout)
         y, mean, variance = _Normalised.apply(  # type: ignore[no-untyped-call]
-            x, self.weight * raised, self.bias * raised, self.share, kept, self
+            x, matrix, self.weight * raised, self.bias * raised, self.share, kept, self
         )
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.MOMENTUM)
@@ -162,39 +167,47 @@ class WeightedBatchNorm(nn.Module):
 
 
 class _Normalised(torch.autograd.Function):
-    """One pass and its gradient in few sweeps over the rows, which are half of a layer's time."""
+    """One pass and its gradient in few sweeps over the rows, which are half of a layer's time.
+
+    Results are written over what is no longer needed: a layer's rows are as large as a cache.
+    """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, share, kept, norm):  # type: ignore[no-untyped-def]
-        mean = share @ x
-        centred = x - mean
-        variance = share @ centred.square()
+    def forward(ctx, x, matrix, weight, bias, share, kept, norm):  # type: ignore[no-untyped-def]
+        centred = x @ matrix.T
+        mean = share @ centred
+        centred -= mean
+        y = centred.square()
+        variance = share @ y
         inverse = torch.rsqrt(variance + norm.EPSILON)
-        y = torch.addcmul(bias, centred, weight * inverse)
+        torch.addcmul(bias, centred, weight * inverse, out=y)
         if norm.rectify:
             y.relu_()
         if kept is not None:
             y *= kept
         # Where a rectified result is 0, relu or dropout took it; of others the mask says so.
         ctx.rectify = norm.rectify
-        ctx.save_for_backward(centred, weight, share, inverse, y if norm.rectify else kept)
+        left = y if norm.rectify else kept
+        ctx.save_for_backward(x, matrix, centred, weight, share, inverse, left)
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
     def backward(ctx, gradient, _mean, _variance):  # type: ignore[no-untyped-def]
-        centred, weight, share, inverse, left = ctx.saved_tensors
+        x, matrix, centred, weight, share, inverse, left = ctx.saved_tensors
         if ctx.rectify:
             gradient = torch.ops.aten.threshold_backward(gradient, left, 0)
-        elif left is not None:
-            gradient = gradient * left
+        else:
+            gradient = gradient.clone() if left is None else gradient * left
         to_bias = gradient.sum(dim=0)
-        to_weight = (gradient * centred).sum(dim=0) * inverse
+        swept = gradient * centred
+        to_weight = swept.sum(dim=0) * inverse
         # What reaches the moments is shared out over the rows by what each stands for.
-        scale = weight * inverse
-        back = torch.addcmul(to_bias * scale, centred, to_weight * inverse * scale)
-        back.mul_(-share[:, None]).addcmul_(gradient, scale)
-        return back, to_weight, to_bias, None, None, None
+        torch.addcmul(to_bias, centred, to_weight * inverse, out=swept)
+        gradient.addcmul_(swept, share[:, None], value=-1)
+        scale = (weight * inverse)[:, None]
+        to_matrix = (gradient.T @ x) * scale
+        return gradient @ (matrix * scale), to_matrix, to_weight, to_bias, None, None, None
 
 
 def _table(values: int, dim: int) -> nn.Parameter:

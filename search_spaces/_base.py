@@ -1,8 +1,12 @@
-"""What a search-space file defines: SPACE, ABLATIONS and, where needed, CONDITIONS.
+"""What a search-space file defines: SPACE, ABLATIONS, and perhaps CONDITIONS and GRACE_EPOCHS.
 
 SPACE maps a dimension to its Optuna distribution. A dimension is a field of the model's settings
 (`ddi_target`) or of the training loop (`training.learning_rate`). Every default lies inside its
 range, so that a search can start from the published settings.
+
+GRACE_EPOCHS is the epoch before which early stopping stops no trial of the model: the first from
+which on validation ranks its configurations as at the end (results/learning-curves.csv). A file
+without it takes part in early stopping only where the study names an epoch.
 
 CONDITIONS maps a dimension to the setting that it depends on and the values under which it
 matters. Elsewhere it is not searched, and keeps what the study or the model sets.

@@ -22,3 +22,5 @@ ABLATIONS = {
     "no_history": Ablation("without history", {"history": False}),
     "no_memory": Ablation("without memory", {"memory": False}),
 }
+
+GRACE_EPOCHS = 13  # recorded in results/learning-curves.csv

@@ -10,7 +10,7 @@ SPACE: Space = {
     "dropout": FloatDistribution(0.2, 0.7),
     "attention_dropout": FloatDistribution(0.0, 0.3),
     "masked": FloatDistribution(0.1, 0.3),
-    "round_epochs": IntDistribution(1, 10),
+    "round_epochs": IntDistribution(1, 5),
     **TRAINING,
 }
 

@@ -21,3 +21,5 @@ ABLATIONS = {
     "frequent_first": Ablation("frequent drugs first", {"order": "frequency"}),
     "rare_first": Ablation("rare drugs first", {"order": "rare"}),
 }
+
+GRACE_EPOCHS = 13  # recorded in results/learning-curves.csv

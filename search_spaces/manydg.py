@@ -29,3 +29,5 @@ ABLATIONS = {
         {"similarity_weight": 0.0, "reconstruction_weight": 0.0, "matching_weight": 0.0},
     ),
 }
+
+GRACE_EPOCHS = 16  # recorded in results/learning-curves.csv

@@ -13,3 +13,5 @@ SPACE: Space = {**gamenet.SPACE, "heads": CategoricalDistribution([1, 2, 4, 8])}
 CONDITIONS = DDI_LOSS
 
 ABLATIONS: dict[str, Ablation] = dict(gamenet.ABLATIONS)
+
+GRACE_EPOCHS = 10  # recorded in results/learning-curves.csv

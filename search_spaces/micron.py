@@ -27,3 +27,5 @@ ABLATIONS = {
     "no_reconstruction": Ablation("without reconstruction", {"reconstruction_weight": 0.0}),
     "current_only": Ablation("trained on current visits alone", {"current_share": 1.0}),
 }
+
+GRACE_EPOCHS = 18  # recorded in results/learning-curves.csv

@@ -25,3 +25,5 @@ ABLATIONS = {
     "causal_keys": Ablation("with causal history keys", {"history_keys": "causal"}),
     "no_positions": Ablation("without positions of codes", {"code_positions": "none"}),
 }
+
+GRACE_EPOCHS = 13  # recorded in results/learning-curves.csv

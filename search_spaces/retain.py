@@ -16,3 +16,5 @@ ABLATIONS = {
     "no_code_attention": Ablation("without attention over elements", {"code_attention": False}),
     "reverse_time": Ablation("reading backwards", {"direction": "reverse"}),
 }
+
+GRACE_EPOCHS = 3  # recorded in results/learning-curves.csv

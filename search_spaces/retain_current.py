@@ -3,3 +3,5 @@
 from search_spaces.retain import ABLATIONS, SPACE
 
 __all__ = ["ABLATIONS", "SPACE"]
+
+GRACE_EPOCHS = 8  # recorded in results/learning-curves.csv

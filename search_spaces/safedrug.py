@@ -22,3 +22,5 @@ ABLATIONS = {
     "no_local_match": Ablation("without local match", {"local_match": False}),
     "frozen_molecules": Ablation("molecule encoder frozen", {"molecule_encoder": "frozen"}),
 }
+
+GRACE_EPOCHS = 20  # recorded in results/learning-curves.csv

@@ -39,6 +39,8 @@ class Choice:
 def best_arm(store: ResultsStore, record: StudyRecord, name: str | None) -> Choice:
     """Returns the best arm, or the one of that name, with its best seed.
 
+    An arm that reads its target is never the best; it can be asked for.
+
     Raises:
         StoreError: there is no such arm, or none with weights.
         DamagedTrialError: a stored trial does not match its manifest.
@@ -51,7 +53,8 @@ def best_arm(store: ResultsStore, record: StudyRecord, name: str | None) -> Choi
     metric = record.protocol.select
     found = []
     for arm in record.arms:
-        stored = _stored(store, arm) if name in (None, arm.name) else {}
+        asked = arm.name == name or (name is None and not arm.leak)
+        stored = _stored(store, arm) if asked else {}
         if stored:
             values = [each["validation"][metric] for each in stored.values()]
             found.append((sum(values) / len(values), arm, stored))

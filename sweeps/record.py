@@ -14,6 +14,8 @@ SCHEMA: Literal[2] = 2
 """Of what is written now. Schema 1 had neither analysis nor designs; it is read for ever."""
 
 
+LEAKING = "§"
+"""End of the title of an arm that reads what is not known when prescribing."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
@@ -51,7 +53,10 @@ class Arm(Frozen):
     comparable_scores: bool = Field(
         default=True, description="whether its scores say how probable each drug is"
     )
-    leak: str = Field(default="", description="what it reads that is not known when prescribing")
+    leak: str = Field(
+        default="",
+        description="what it reads that is not known when prescribing; its title ends in §",
+    )
 
     @property
     def is_waiting(self) -> bool:

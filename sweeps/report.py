@@ -118,7 +118,10 @@ def headline(results: StudyResults) -> list[str]:
         ]
         if mine:
             lines.append(f"{text}: {'; '.join(mine)}.")
-    without = [arm.title for arm, found in compared if found.verdict is None]
+    leaking = [arm.title for arm, _ in compared if arm.leak]
+    if leaking:
+        lines.append(f"No verdict, since it reads its target: {'; '.join(leaking)}.")
+    without = [arm.title for arm, found in compared if found.verdict is None and not arm.leak]
     if without:
         lines.append(
             f"No verdict, since that takes three training seeds of each arm: {'; '.join(without)}."

@@ -137,10 +137,10 @@ class LEAP(SequenceRecommender):
         keys = self.of_codes(vectors).float() if self.config.attention == "fixed" else vectors
         return _Memory(Places.of(exists), vectors, keys)
 
-    def _read_once(self, memory: _Memory, visits: int) -> Float[Tensor, "visits dim"]:
+    def _read_once(self, memory: _Memory) -> Float[Tensor, "visits dim"]:
         """Returns the context of every step as released."""
-        reading = memory.places.softmax(memory.keys @ self.score, visits)
-        return memory.places.sum(memory.vectors, visits, reading)
+        reading = memory.places.softmax(memory.keys @ self.score)
+        return memory.places.sum(memory.vectors, reading)
 
     def _gates(self, name: str) -> Tensor:
         """Returns one of the GRU's tensors; the inputs are context and token, in this order."""
@@ -191,10 +191,10 @@ class LEAP(SequenceRecommender):
         visits, making = len(memory.places.ends) - 1, sizes.tolist()
         first = self._first(visits)
         if self.config.attention == "fixed":
-            gates = self._token_gates()[before]
+            gates = self._token_gates().index_select(0, before)
             args = (memory.keys, memory.vectors, memory.places)
             return states(first, gates, making, *args, self._weights())
-        context = self._read_once(memory, visits)
+        context = self._read_once(memory)
         contexts = torch.cat([context[:size] for size in making])
         inputs = torch.cat([contexts, self.tokens(before)], dim=1)
         packed = nn.utils.rnn.PackedSequence(inputs, sizes.cpu())
@@ -279,7 +279,7 @@ class LEAP(SequenceRecommender):
             if self.config.attention == "fixed":
                 args = (memory.keys, memory.vectors, memory.places, self._weights())
                 return lambda state, last: advance(state, token_gates[last], *args)
-            context = self._read_once(memory, len(memory.places.ends) - 1)
+            context = self._read_once(memory)
             from_context = context @ self._gates("weight_ih")[:, : self.config.dim].T
         return lambda state, last: gated(
             state,

@@ -104,11 +104,19 @@ class StudyResults:
         return marked(value, self.metrics[metric], self.arm(arm), self.reference(arm))
 
     def comparison(self, arm: str) -> Comparison | None:
-        """Returns the arm against its reference in the primary metric, all visits."""
-        return self.inference().comparison(arm)
+        """Returns the arm against its reference in the primary metric, all visits.
+
+        There is no verdict on an arm that reads its target.
+        """
+        found = self.inference().comparison(arm)
+        leaks = found is not None and bool(self.arm(arm).leak)
+        return replace(found, verdict=None) if found is not None and leaks else found
 
     def verdict(self, arm: str) -> Verdict | None:
-        """Returns what the study finds of an arm; None for a reference, or one trained once."""
+        """Returns what the study finds of an arm.
+
+        None for a reference, one trained once, or one that reads its target.
+        """
         found = self.comparison(arm)
         return None if found is None else found.verdict
 

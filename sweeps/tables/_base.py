@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from sweeps.evaluate import Scope
-from sweeps.record import Arm
+from sweeps.record import LEAKING, Arm
 from sweeps.statistics.inference import Value
 from sweeps.statistics.intervals import (
     FEWEST_FREEDOM,
@@ -27,7 +27,6 @@ Mark = Literal["better", "worse", "equivalent"]
 """Verdict on an arm against its reference, as a cell shows it."""
 CONDITIONAL = "†"
 NO_FIRST_VISIT = "◊"
-LEAKING = "§"
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def arm_title(results: StudyResults, arm: Arm, reference: Arm, scope: Scope = "a
     """Returns the arm's title; names the reference, and marks what one must know of the arm.
 
     Marks: an interval that has one seed; first visits that are not predicted, where there are
-    some; a target that is read. `footnotes` says what they mean.
+    some. `footnotes` says what they mean.
     """
     title = arm.title
     if arm.name == reference.name:
@@ -193,9 +192,12 @@ def arm_title(results: StudyResults, arm: Arm, reference: Arm, scope: Scope = "a
         title += f" {CONDITIONAL}"
     if arm.first_visit and scope != "transitions":
         title += f" {NO_FIRST_VISIT}"
-    if arm.leak:
-        title += f" {LEAKING}"
     return title
+
+
+def over_all_visits(arm: Arm) -> str:
+    """Returns the arm's title where all visits count; marks one that predicts no first visit."""
+    return f"{arm.title} {NO_FIRST_VISIT}" if arm.first_visit else arm.title
 
 
 def footnotes(results: StudyResults, table: TableData) -> TableData:

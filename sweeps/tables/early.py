@@ -91,7 +91,8 @@ def _caption(results: StudyResults, plans: Sequence[SearchPlan]) -> str:
         f"Study {results.record.name}. ρ at e: Spearman's rank correlation, over a search's "
         "configurations, of the best validation value of its first objective up to epoch e with "
         f"that at the last epoch. Earliest stop: the first epoch from which on ρ stays at "
-        f"{ENOUGH:g} or above; no trial of an early-stopping search should be stopped before it. "
+        f"{ENOUGH:g} or above, whichever configuration is left out; no trial of an early-stopping "
+        "search should be stopped before it. "
         f"Only trials trained in full, at least {FEWEST_CONFIGURATIONS}; without intervals (no "
         f"resamples). The test split is not read.{warning} {cohort_sentence(results)}"
     )

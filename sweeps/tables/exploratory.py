@@ -13,6 +13,7 @@ from sweeps.tables._base import (
     difference_column,
     estimate_sentence,
     holes_sentence,
+    over_all_visits,
     text_column,
 )
 
@@ -41,7 +42,10 @@ def build(results: StudyResults) -> list[TableData] | None:
 
 
 def _row(results: StudyResults, arm: Arm, names: list[str]) -> Row:
-    cells: list[str | Value | None] = [arm.title, results.reference(arm.name).title]
+    cells: list[str | Value | None] = [
+        over_all_visits(arm),
+        over_all_visits(results.reference(arm.name)),
+    ]
     rates = results.inference().discoveries
     for name in names:
         cells.append(results.difference(name, arm.name))

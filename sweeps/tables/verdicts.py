@@ -17,6 +17,7 @@ from sweeps.tables._base import (
     difference_column,
     estimate_sentence,
     holes_sentence,
+    over_all_visits,
     seeds_text,
     text_column,
 )
@@ -79,13 +80,15 @@ def _row(results: StudyResults, arm: Arm, found: Comparison) -> Row:
     judged = "none: fewer than three seeds" if found.p is None else "no direction"
     if found.verdict is not None:
         judged = found.verdict.text
+    if arm.leak:
+        judged = "none: it reads its target"
     relative = None if found.relative is None else Value(100 * found.relative)
     equivalent = () if results.record.analysis.margin is None else (_number(found.p_equivalent),)
     metric = results.metrics[results.record.analysis.primary]
     intervals = (found.difference, found.analytic, found.together)
     cells: tuple[Cell, ...] = (
-        arm.title,
-        reference.title,
+        over_all_visits(arm),
+        over_all_visits(reference),
         f"{seeds_text(results, arm)} / {seeds_text(results, reference)}",
         judged,
         *(marked(value, metric, arm, reference) for value in intervals),

@@ -107,7 +107,9 @@ def test_afterwards_it_uses_the_running_moments():
 def test_the_running_moments_are_those_of_torch():
     encoder, torch_norm = build(1).train(), torch.nn.BatchNorm1d(DIM)
     layer, seen = encoder.layers[0], []
-    layer.norm.register_forward_hook(lambda norm, inputs, output: seen.append(inputs[0].detach()))
+    layer.norm.register_forward_hook(
+        lambda norm, inputs, output: seen.append((inputs[0] @ inputs[1].T).detach())
+    )
     encoder()
     counts = (layer.norm.share * sum(len(build_graphs([text]).atoms) for text in SMILES)).round()
     torch_norm(seen[0].repeat_interleave(counts.long(), dim=0))
@@ -124,10 +126,10 @@ def test_dropout_keeps_its_share_and_is_off_in_evaluation():
         norm.weight.fill_(0.0)
         norm.bias.fill_(1.0)
     torch.manual_seed(0)
-    kept = torch.stack([norm.train()(rows).detach() for _ in range(200)])
+    kept = torch.stack([norm.train()(rows, torch.eye(DIM)).detach() for _ in range(200)])
     assert kept.unique().tolist() == pytest.approx([0.0, 1 / 0.3])
     assert float((kept > 0).float().mean()) == pytest.approx(0.3, abs=0.02)
-    assert norm.eval()(rows).unique().tolist() == [1.0]
+    assert norm.eval()(rows, torch.eye(DIM)).unique().tolist() == [1.0]
 
 
 def test_gradients_with_dropout_equal_numeric_ones():
@@ -136,15 +138,15 @@ def test_gradients_with_dropout_equal_numeric_ones():
     for last in (True, False):
         norm.rectify = not last
 
-        def pass_of(x, weight, bias):
-            norm.weight.data, norm.bias.data = weight, bias
+        def pass_of(x, matrix, weight, bias):
             torch.manual_seed(1)
-            return torch.func.functional_call(norm, {"weight": weight, "bias": bias}, (x,))
+            return torch.func.functional_call(norm, {"weight": weight, "bias": bias}, (x, matrix))
 
-        x = torch.randn(len(norm.share), DIM, dtype=torch.float64, requires_grad=True)
+        x = torch.randn(len(norm.share), HIDDEN, dtype=torch.float64, requires_grad=True)
+        matrix = torch.randn(DIM, HIDDEN, dtype=torch.float64, requires_grad=True)
         weight = torch.randn(DIM, dtype=torch.float64, requires_grad=True)
         bias = torch.randn(DIM, dtype=torch.float64, requires_grad=True)
-        assert torch.autograd.gradcheck(pass_of, (x, weight, bias))
+        assert torch.autograd.gradcheck(pass_of, (x, matrix, weight, bias))
 
 
 def test_atoms_that_look_alike_share_a_row():

@@ -66,6 +66,7 @@ def test_the_record_says_what_a_model_does_not_do():
     arms = [{"model": "gbert", "config": {"variant": "released"}, "name": "leaking"}]
     arms += [{"model": model} for model in ("leap", "retain", "gamenet")]
     record = planned(["gamenet"], arms=arms, controls=[])
+    assert [arm.title[-1] == "§" for arm in record.arms] == [True, False, False, False]
     told = {a.name: (bool(a.first_visit), a.comparable_scores, bool(a.leak)) for a in record.arms}
     assert told == {
         "leaking": (True, True, True),
@@ -83,7 +84,7 @@ def results(tmp_path_factory):
     changes = {
         "gamenet": {"comparable_scores": False},
         "full": {"first_visit": "the most popular drugs"},
-        "no_graph": {"leak": "the target"},
+        "no_graph": {"leak": "the target", "title": "Full model without graph §"},
     }
     arms = tuple(arm.model_copy(update=changes.get(arm.name, {})) for arm in record.arms)
     tune, pareto = record.searches
@@ -128,7 +129,16 @@ def test_unpredicted_first_visits_are_marked_where_there_are_first_visits(tables
 def test_a_leak_is_marked_and_told(tables):
     text = to_markdown(tables["ablation_full"])
     assert "Full model without graph §" in text
-    assert "Full model without graph: the target" in text
+    assert "Full model without graph §: the target" in text
+
+
+def test_a_leak_has_no_verdict(results, tables):
+    assert results.verdict("no_ddi") is not None
+    assert results.verdict("no_graph") is None
+    row = row_of(to_markdown(tables["verdicts"]), "Full model without graph §")
+    assert "none: it reads its target" in row
+    assert "▲" not in row
+    assert "▼" not in row
 
 
 def test_marks_have_a_letter_in_latex(tables):

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from sweeps.errors import StudyError
 from sweeps.plan import make_plan
-from sweeps.statistics.early import best_so_far, grace_epochs, rank_correlations
+from sweeps.statistics.early import best_so_far, first_epoch, grace_epochs, rank_correlations
 from sweeps.statistics.results import gather
 from sweeps.store import ResultsStore
 from sweeps.study import Study
@@ -39,7 +39,19 @@ def test_where_all_are_level_nothing_is_told_apart():
     ],
 )
 def test_the_earliest_stop_is_after_the_last_bad_epoch(orders, expected):
-    assert grace_epochs(np.array(orders, dtype=float).T) == expected
+    assert first_epoch(np.array(orders, dtype=float).T) == expected
+
+
+def test_one_configuration_may_not_carry_the_order_alone():
+    """The last one is far below from the start; the others turn round after the first epoch."""
+    early = [3, 2, 1, 0]
+    curves = np.array([early, [4, 5, 6, 0], [4, 5, 6, 0]], dtype=float).T
+    several = np.concatenate([curves, np.array([[-9.0] * 3, [-8.0] * 3, [-7.0] * 3])])
+    assert first_epoch(several) == 1
+    assert grace_epochs(several) == max(
+        first_epoch(np.delete(several, place, axis=0)) for place in range(len(several))
+    )
+    assert grace_epochs(several) == 2
 
 
 def test_the_best_so_far_never_falls():

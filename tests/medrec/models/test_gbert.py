@@ -229,10 +229,20 @@ def test_halves_alone_leak():
     assert GBertConfig(variant="released", pooling="interleaved").leak == ""
 
 
-def test_halves_of_two_visits_are_a_permutation_of_the_right_features():
-    encoded = [(np.array([1.0]), np.array([2.0])), (np.array([3.0]), np.array([4.0]))]
-    halves = features(GBertConfig(pooling="halves"), encoded, 1)
-    assert sorted(halves) == sorted(features(GBertConfig(), encoded, 1)) == [1.0, 2.0, 3.0]
+@pytest.mark.parametrize(
+    ("pooling", "count", "expected"),
+    [
+        ("interleaved", 2, [1, 2, 3]),
+        ("halves", 2, [1, 3, 2]),  # a permutation of the right features
+        ("interleaved", 3, [1, 2, 3]),
+        ("halves", 3, [1, 4, 2]),  # 4 is rx_2, what is to be predicted
+    ],
+)
+def test_features_of_the_second_visit_by_hand(pooling, count, expected):
+    rows = torch.arange(1.0, 2 * count + 1)  # dx_1, rx_1, dx_2, rx_2, ...
+    exists = torch.ones(1, count, dtype=torch.bool)
+    found = build({"pooling": pooling})._features(rows.view(1, count, 2, 1), exists)
+    assert found[0, 1].tolist() == expected
 
 
 def test_settings_are_those_of_the_sources():
