@@ -191,7 +191,7 @@ class _Recurrence(torch.autograd.Function):
         bias = torch.cat([state_bias.new_zeros(dim), state_bias])
         from_context = context_in.T
         states = token_gates.new_empty(len(token_gates), dim)
-        state, read, gated = first, [], []
+        state, read, switched = first, list[_Read](), []
         for size, gates, after in zip(
             sizes, token_gates.split(sizes), states.split(sizes), strict=True
         ):
@@ -211,9 +211,9 @@ class _Recurrence(torch.autograd.Function):
             new = torch.addcmul(new, reset, new_state).tanh_()
             state = torch.lerp(new, state, update, out=after)
             read.append(_Read(size, codes, seen, reading, context))
-            gated.append((switches, new, new_state))
+            switched.append((switches, new, new_state))
         ctx.save_for_backward(first, states, keys, vectors, *weights)
-        ctx.sizes, ctx.read, ctx.gated = sizes, read, gated
+        ctx.sizes, ctx.read, ctx.switched = sizes, read, switched
         return states
 
     @staticmethod
@@ -224,7 +224,7 @@ class _Recurrence(torch.autograd.Function):
         earlier = zip(states.split(sizes), sizes[1:], strict=False)
         befores = torch.cat([first, *(state[:size] for state, size in earlier)])
         contexts = torch.cat([step.context for step in ctx.read])
-        switches, new, new_states = (torch.cat(each) for each in zip(*ctx.gated, strict=True))
+        switches, new, new_states = (torch.cat(each) for each in zip(*ctx.switched, strict=True))
         reset, update = switches.chunk(2, dim=1)
         at_new = (1 - update) * (1 - new * new)
         # Of the next state's gradient: what goes to the state itself, then to the sums in the
@@ -259,7 +259,7 @@ class _Recurrence(torch.autograd.Function):
             at_score = at_vectors.mul_(codes.vectors) @ ones
             at_score.sub_(both.index_select(0, codes.places.visit)).mul_(reading)
             of_score.addmv_(step.seen.T, at_score)
-            # The score's weights, the same for all codes, come in at last.
+            # at_score (1 - seen²); the score's weights, the same for all codes, come in at last.
             at_keys = torch.ops.aten.tanh_backward(at_score[:, None], step.seen)
             of_keys[: len(reading)].add_(at_keys)
             torch.mul(codes.places.sum(at_keys), score, out=to_query)

@@ -17,9 +17,12 @@ same for a visit can stay outside, in the function, read as `values.view(visits,
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+
+from medrec.knowledge.base import Knowledge
 
 State = tuple[Tensor, ...]
 DecodingStep = Callable[
@@ -195,6 +198,15 @@ class _Pages:
         assert self.probability is not None  # noqa: S101  since `count`
         mean = self.probability / self.lengths[:, None]
         return Written(self.tokens[:, :steps], self.lengths, total, mean)
+
+
+def writing_order(order: str, knowledge: Knowledge) -> Int64[np.ndarray, " drugs"]:
+    """Returns all drugs, the one to be written first at the front; counts are of training."""
+    hot = knowledge.training_visits["medications"].multi_hot(knowledge.drugs)
+    counts = hot.sum(axis=0, dtype=np.int64)
+    if order == "stored":
+        return np.arange(knowledge.drugs)
+    return np.argsort(-counts if order == "frequency" else counts, kind="stable")
 
 
 def label_sequences(

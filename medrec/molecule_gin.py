@@ -1,11 +1,13 @@
 """A graph isomorphism network over molecules, each distinct atom environment computed once.
 
     y_a = x_a + Σ_b (x_b + e_ab)                     b: neighbours of atom a; e: vector of the bond
-    x_a ← drop(relu(BN(W2 relu(W1 y_a + b1))))       no relu after the last layer
+    x_a ← drop(relu(BN(W2 relu(W1 y_a))))       no relu after the last layer
 
 x starts as the sum of the vectors of an atom's features. At the end it is averaged over a
 molecule's atoms, and molecules over their group. Source: Xu et al., ICLR 2019 (ε = 0); with bonds,
-Hu et al., ICLR 2020. W2 has no bias: the batch normalisation would take it away again.
+Hu et al., ICLR 2020. W1 and W2 have no bias: the batch normalisation takes W2's away again, and
+W1's wherever a unit of the relu is open for all atoms; what would be left of its gradient is
+rounding, which Adam makes as large as any other step.
 
 Atoms with the same environment so far have the same x, so layer k keeps a row for each distinct
 environment of depth k. The batch normalisation weighs a row by its atoms, so its moments are those
@@ -98,14 +100,13 @@ class _Layer(nn.Module):
         self.register_buffer("bonds", bonds, persistent=False)
         self.bonds: Tensor
         self.embedding = _table(bonds.shape[1], dim)
-        self.widen = nn.Linear(dim, feed_forward)
+        self.widen = nn.Linear(dim, feed_forward, bias=False)
         self.narrow = nn.Linear(feed_forward, dim, bias=False)
         self.norm = WeightedBatchNorm(dim, level.atoms, not last, dropout)
 
     def forward(self, x: Float[Tensor, "environments dim"]) -> Float[Tensor, "deeper dim"]:
         """Returns the vectors of the environments one bond deeper."""
-        told = self.widen(self.bonds @ self.embedding)  # b1 stands here: each atom has one kind
-        wide = torch.cat([x @ self.widen.weight.T, told])
+        wide = self.widen(torch.cat([x, self.bonds @ self.embedding]))
         return self.norm(torch.relu_(self.collect(wide)), self.narrow.weight)
 
 

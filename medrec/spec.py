@@ -37,6 +37,10 @@ class ModelConfig(Frozen):
         """Whether scores say how probable each drug is, as those of most models do."""
         return True
 
+    def unreached(self, epochs: int) -> str:
+        """Returns what training of so many epochs never comes to; empty if nothing."""
+        return ""
+
     @property
     def leak(self) -> str:
         """What the model reads that is not known when prescribing; empty if nothing."""
@@ -177,6 +181,19 @@ class TrialSpec(Frozen):
 def _last_part(place: str) -> str:
     """Returns the last name of a path or URI; options of a URI may name a machine."""
     return PurePath(place.partition("?")[0] if "://" in place else place).name
+
+
+def whole_heads() -> Any:
+    """Returns a validator that refuses a width which the attention heads do not divide."""
+
+    def check(settings: Any) -> Any:
+        if settings.dim % settings.heads:
+            raise ValueError(
+                f"`dim` {settings.dim} is no multiple of `heads` {settings.heads}; change one"
+            )
+        return settings
+
+    return model_validator(mode="after")(check)
 
 
 def preset(released: dict[str, Any]) -> Any:

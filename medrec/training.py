@@ -184,10 +184,12 @@ class _Loop:
 
     def _take_over_buffers(self) -> None:
         """Gives every worker the buffers of rank 0: running averages differ by dropout."""
+        if self.group.workers == 1:
+            return
         learned = dict(self.model.named_parameters())
         state = self.model.state_dict().items()
         buffers = {name: t.contiguous() for name, t in state if name not in learned}
-        if self.group.workers > 1 and buffers:
+        if buffers:
             shared = load(self.group.share(save(buffers)))
             self.model.load_state_dict(shared, strict=False)
 

@@ -116,7 +116,7 @@ def _remarks(arm: Arm) -> str:
     if arm.first_visit:
         text += f" It predicts no first visit; the answer there: {arm.first_visit}."
     if arm.leak:
-        text += f" It reads what is not known when prescribing: {arm.leak}."
+        text += f" **It reads what is not known when prescribing ({arm.leak}): no results.**"
     return text
 
 

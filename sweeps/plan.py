@@ -52,13 +52,18 @@ def make_plan(study: Study, data: StudyData) -> Plan:
         check_known("sweeps.tables", table, f"tables.{index}")
     _check_primary(study.analysis.primary)
     entries = [
-        *(_entry(study, data, ArmRequest(model=name), "controls") for name in controls_of(study)),
+        *(
+            _entry(study, data, ArmRequest(model=name), f"controls ({name})")
+            for name in controls_of(study)
+        ),
         *(_entry(study, data, arm, f"arms.{index}") for index, arm in enumerate(study.arms)),
     ]
     found = [each for entry in entries for each in entry.arms]
     trials = {spec.key: spec for _, specs in found for spec in specs}
     arms = _told_apart([arm for arm, _ in found])
     names = [arm.name for arm in arms]
+    if study.controls is not None:
+        _check_distinct("controls", list(study.controls))
     _check_distinct("arms", names)
     if study.reference not in names:
         hint = near(study.reference, names)
@@ -135,7 +140,8 @@ def _check_distinct(what: str, names: list[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise StudyError(
-            f"field {what}: {repeated} occur twice. Give each of the {what} a `name` of its own."
+            f"field {what}: {repeated} occur twice. Give each of the {what} a `name` of its own; "
+            "of the controls, which stand in a comparison by default, leave one out (`controls`)."
         )
 
 

@@ -110,7 +110,14 @@ def _told(values: dict[str, float], settings: ModelConfig) -> str:
         f"{mark if known[name].of_scores else ''}"
         for name, value in values.items()
     )
-    return f"{told}\n  {INCOMPARABLE_TEXT}" if mark else told
+    notes = [told, INCOMPARABLE_TEXT if mark else ""]
+    if settings.first_visit:
+        notes.append(f"it predicts no first visit; the answer there: {settings.first_visit}")
+    if settings.leak:
+        notes.append(
+            f"it reads what is not known when prescribing ({settings.leak}); these are no results"
+        )
+    return "\n  ".join(filter(None, notes))
 
 
 @click.command("predict")

@@ -173,6 +173,9 @@ def _check_dimension(
 
 def _space(model: str, where: str) -> dict[str, BaseDistribution]:
     if model not in plugins.names("search_spaces"):
-        raise StudyError(f"field {where}.model: {model} has no search_spaces/{model}.py.")
+        raise StudyError(
+            f"field {where}: {model} has nothing to search: there is no search_spaces/{model}.py. "
+            "Leave out `settings: retuned`, or the search; or write that file."
+        )
     found: dict[str, BaseDistribution] = plugins.load("search_spaces", model, "SPACE")
     return found

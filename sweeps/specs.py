@@ -77,10 +77,16 @@ def make_spec(
     """
     settings = parse(facts.config, config, "study", f"{where}.config")
     loop = {**loop_settings(study, facts), **training}
+    checked: Training = parse(Training, loop, "study", f"{where}.training")
+    if never := settings.unreached(checked.epochs):
+        raise StudyError(
+            f"field {where}: {facts.name} is trained for {checked.epochs} epochs, but {never}. "
+            "Lower that setting, or train longer."
+        )
     return TrialSpec(
         model=facts.name,
         config=settings.model_dump(mode="json"),
-        training=parse(Training, loop, "study", f"{where}.training"),
+        training=checked,
         protocol=study.protocol,
         knowledge=knowledge or data.knowledge,
         cohort=CohortRef(path=str(data.path), fingerprint=data.cohort.fingerprint),

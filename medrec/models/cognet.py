@@ -40,7 +40,7 @@ from medrec.decoding import IGNORED, Rules, State, decode, label_sequences, writ
 from medrec.knowledge.base import Knowledge
 from medrec.layers import Dropout, row_normalised
 from medrec.models._base import Model, Prediction, SequenceRecommender, Step
-from medrec.spec import ModelConfig, Training
+from medrec.spec import ModelConfig, Training, whole_heads
 
 POOLING = 32  # width of the gate over a visit's codes, as published
 
@@ -48,7 +48,7 @@ POOLING = 32  # width of the gate over a visit's codes, as published
 class COGNetConfig(ModelConfig):
     """Settings of COGNet; defaults from its repository (febadfa)."""
 
-    dim: int = Field(default=64, ge=1, description="of code vectors and states; even")
+    dim: int = Field(default=64, ge=1, multiple_of=2, description="of code vectors and states")
     heads: Literal[1, 2, 4] = Field(default=2, description="of every attention; divides dim")
     feed_forward: int = Field(
         default=2048, ge=1, description="width inside the encoders' layers (torch's default)"
@@ -70,6 +70,8 @@ class COGNetConfig(ModelConfig):
     )
     beam: int = Field(default=4, ge=1, le=16, description="hypotheses of the beam search")
     most_drugs: int = Field(default=45, ge=1, description="most tokens written for a visit")
+
+    _heads = whole_heads()
 
     @property
     def comparable_scores(self) -> bool:

@@ -38,7 +38,7 @@ from medrec.models._base import (
     Step,
     loss_weights,
 )
-from medrec.spec import Training, preset
+from medrec.spec import Training, preset, whole_heads
 from medrec.two_sat import forbidden_pairs, satisfy
 
 FINGERPRINT = 1024  # numbers of a molecule's vector, as many as PubChem-RoBERTa's have
@@ -98,6 +98,7 @@ class DrugRecConfig(DdiLossConfig):
     )
 
     _fill = preset(RELEASED)
+    _heads = whole_heads()
 
 
 class DrugRec(NeuralRecommender):

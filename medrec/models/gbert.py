@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from medrec.batching import Batch
@@ -30,7 +30,7 @@ from medrec.losses import cross_entropy
 from medrec.models._base import Model, NeuralRecommender, Prediction, Step
 from medrec.models.most_popular import PopularAtFirst
 from medrec.ontology_attention import OntologyAttention
-from medrec.spec import ModelConfig, Training, preset
+from medrec.spec import ModelConfig, Training, preset, whole_heads
 from medrec.visit_transformer import VisitTransformer, token_sets
 
 # Where the released code departs from the paper.
@@ -72,6 +72,12 @@ class GBertConfig(ModelConfig):
 
     _fill = preset(RELEASED)
 
+    def unreached(self, epochs: int) -> str:
+        """Returns whether fine-tuning never begins."""
+        if self.pretraining == "none" or epochs > self.round_epochs:
+            return ""
+        return f"fine-tuning begins after `round_epochs` {self.round_epochs} epochs"
+
     @property
     def first_visit(self) -> str:
         """No first visit is predicted: there is no history to average."""
@@ -84,11 +90,7 @@ class GBertConfig(ModelConfig):
             return ""
         return "drugs of the visit itself and codes of later ones enter its features"
 
-    @model_validator(mode="after")
-    def _whole_heads(self) -> "GBertConfig":
-        if self.dim % self.heads:
-            raise ValueError(f"`dim` {self.dim} is no multiple of `heads` {self.heads}")
-        return self
+    _heads = whole_heads()
 
 
 @dataclass(frozen=True)

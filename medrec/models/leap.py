@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from pydantic import Field
@@ -29,6 +28,7 @@ from medrec.decoding import (
     emitted_before,
     label_sequences,
     sample,
+    writing_order,
     written_before,
 )
 from medrec.knowledge.base import Knowledge
@@ -77,6 +77,12 @@ class LEAPConfig(ModelConfig):
     )
 
     _fill = preset(RELEASED)
+
+    def unreached(self, epochs: int) -> str:
+        """Returns whether fine-tuning never begins."""
+        if self.fine_tuning == "none" or epochs > self.fine_tune_from:
+            return ""
+        return f"`fine_tuning` begins after `fine_tune_from` {self.fine_tune_from} epochs"
 
     @property
     def comparable_scores(self) -> bool:
@@ -297,15 +303,6 @@ class LEAP(SequenceRecommender):
         scores[mask] = written.mean_probability[:, : self.drugs]
         chosen[mask] = written.chosen(self.drugs)
         return Prediction(scores, chosen)
-
-
-def writing_order(order: str, knowledge: Knowledge) -> Int64[np.ndarray, " drugs"]:
-    """Returns all drugs, the one to be written first at the front; counts are of training."""
-    hot = knowledge.training_visits["medications"].multi_hot(knowledge.drugs)
-    counts = hot.sum(axis=0, dtype=np.int64)
-    if order == "stored":
-        return np.arange(knowledge.drugs)
-    return np.argsort(-counts if order == "frequency" else counts, kind="stable")
 
 
 MODEL = Model(

@@ -11,13 +11,13 @@ history. No code is published. That the attention is G-BERT's, and that all else
 loss and settings included, is our choice; no published number belongs beside it.
 """
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from medrec.knowledge.base import Knowledge
 from medrec.models._base import Model
 from medrec.models.gamenet import GAMENet, GAMENetConfig
 from medrec.ontology_attention import OntologyBag
-from medrec.spec import Training, preset
+from medrec.spec import Training, preset, whole_heads
 
 
 class MedTreeConfig(GAMENetConfig):
@@ -27,11 +27,7 @@ class MedTreeConfig(GAMENetConfig):
 
     _fill = preset({})  # no code is published, so nothing is released
 
-    @model_validator(mode="after")
-    def _whole_heads(self) -> "MedTreeConfig":
-        if self.dim % self.heads:
-            raise ValueError(f"`dim` {self.dim} is no multiple of `heads` {self.heads}")
-        return self
+    _heads = whole_heads()
 
 
 class MedTree(GAMENet):

@@ -42,7 +42,7 @@ from medrec.layers import (
     strictly_earlier,
 )
 from medrec.models._base import DdiLossConfig, Model, NeuralRecommender, Step, controlled_loss
-from medrec.spec import Training, preset
+from medrec.spec import Training, preset, whole_heads
 
 # Where the released code departs from the paper.
 RELEASED: dict[str, Any] = {
@@ -92,6 +92,7 @@ class MKGNNConfig(DdiLossConfig):
     controller: Controller = Field(default="none", description="rule of the DDI loss")
 
     _fill = preset(RELEASED)
+    _heads = whole_heads()
 
 
 def prior_drugs(

@@ -255,7 +255,9 @@ MODEL = Model(
     source="Yang et al., WWW 2023; code dd5afaf; licence: MIT",
     config=MoleRecConfig,
     build=MoleRec,
-    training=Training(epochs=20, batch_size=16, learning_rate=1e-3),
+    # Of 1e-3, 2e-3 and 4e-3 the best validation Jaccard after 10 epochs of a synthetic cohort of
+    # 1,000 patients: 0.322, 0.327 and 0.357. Published is 5e-4 for a step per visit.
+    training=Training(epochs=20, batch_size=16, learning_rate=4e-3),
     embeddings={
         "diagnoses": "encoder.diagnoses.embedding.weight",
         "procedures": "encoder.procedures.embedding.weight",

@@ -456,3 +456,11 @@ def test_ablations_change_something(name):
         settings = config(**ablation.changes)
         assert settings not in seen
         seen.append(settings)
+
+
+@pytest.mark.parametrize("name", ["cognet", "drugrec", "gbert", "kindmed", "medtree", "mkgnn"])
+def test_heads_that_do_not_divide_the_width_are_refused(name):
+    config = light.model_facts(name).config
+    with pytest.raises(ValidationError, match=r"multiple|divi"):
+        config(dim=10, heads=4)
+    assert config(dim=12, heads=4).dim == 12

@@ -17,7 +17,18 @@ from medrec.checkpoint import load_checkpoint
 from medrec.distributed import ALONE, joined, open_meeting
 from medrec.errors import LostWorkerError
 from medrec.spec import Training
-from tests.medrec.small import arm_name, arms, make_spec, neural_models, saved
+from medrec.training import _Loop
+from tests.medrec.small import (
+    arm_name,
+    arms,
+    data_of,
+    make_spec,
+    neural_models,
+    saved,
+    small_cohort,
+    small_knowledge,
+    whole_batch,
+)
 from tests.medrec.workers import Workers, outcome
 
 HOST = "127.0.0.1"
@@ -107,6 +118,28 @@ def test_a_group_gives_the_same_bits_every_time(pool, ref, tmp_path):
     assert distance(outcome(tmp_path / "first"), outcome(tmp_path / "second")) == 0
     assert pool.run(spec, tmp_path / "alone", workers=1) == [None]
     assert distance(outcome(tmp_path / "first"), outcome(tmp_path / "alone")) > 0  # own dropout
+
+
+def test_validation_is_answered_with_the_buffers_of_rank_0():
+    """Workers whose dropout differs have other running moments; all score with the same ones."""
+    data, spec = data_of(small_cohort()), make_spec("molerec")
+    models = [trial.build(spec, small_knowledge()) for _ in range(2)]
+    batch = whole_batch()
+    for rank, model in enumerate(models):
+        torch.manual_seed(rank)
+        model.train()(batch)
+    names = [name for name in models[0].state_dict() if "running" in name]
+    first = {name: models[0].state_dict()[name].clone() for name in names}
+    assert any(not torch.equal(models[1].state_dict()[name], first[name]) for name in names)
+
+    def work(group):
+        _Loop(models[group.rank], data, spec, None, group)._take_over_buffers()
+
+    assert together(2, work) == [None, None]
+    for model in models:
+        assert all(torch.equal(model.state_dict()[name], first[name]) for name in names)
+    weights = [dict(model.named_parameters()) for model in models]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_fitted_models_need_one_worker(pool, ref, tmp_path):

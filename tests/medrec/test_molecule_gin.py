@@ -51,7 +51,7 @@ def by_atom(encoder, training):
             for (a, b), features in zip(graph.bonds, graph.bond_features, strict=True):
                 told[a] = told[a] + vectors[b] + bond_vector(layer, features)
             for y in told:
-                hidden = torch.relu(layer.widen.weight.double() @ y + layer.widen.bias.double())
+                hidden = torch.relu(layer.widen.weight.double() @ y)
                 rows.append(layer.narrow.weight.double() @ hidden)
         rows, norm = torch.stack(rows), layer.norm
         mean, variance = norm.running_mean.double(), norm.running_var.double()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sweeps.errors import StudyError
 from sweeps.plan import make_plan
 from sweeps.regenerate import build_tables
 from sweeps.statistics.results import gather
@@ -59,11 +60,38 @@ def test_entries_without_a_search_of_their_own_take_the_studys():
     assert [arm.tuned_by for arm in record.arms] == ["retune-gamenet", "retune-safedrug", None]
 
 
+@pytest.mark.parametrize(
+    ("arm", "epochs"),
+    [
+        ({"model": "gbert", "config": {"round_epochs": 4}}, 4),
+        ({"model": "leap", "config": {"fine_tuning": "reinforce", "fine_tune_from": 4}}, 4),
+    ],
+)
+def test_a_trial_too_short_for_its_own_settings_is_refused(arm, epochs):
+    changes = {"arms": [arm], "controls": []}
+    with pytest.raises(StudyError, match=rf"trained for {epochs} epochs, but .* 4 epochs"):
+        planned([arm["model"]], **changes, training={"epochs": epochs})
+    assert planned([arm["model"]], **changes, training={"epochs": epochs + 1})
+
+
+def test_a_control_named_twice_is_refused_as_such():
+    with pytest.raises(StudyError, match=r"field controls: .*knn"):
+        planned(["gamenet"], controls=["knn", "knn"])
+
+
+def test_a_model_with_nothing_to_search_cannot_be_tuned():
+    arms = [{"model": "most_popular", "settings": "retuned"}]
+    with pytest.raises(StudyError, match=r"nothing to search.*Leave out"):
+        planned(["most_popular"], arms=arms, tuning={"trials": 2}, controls=[])
+
+
 # ------------------------------------------------------------------ what tables say
 
 
 def test_the_record_says_what_a_model_does_not_do():
-    arms = [{"model": "gbert", "config": {"variant": "released"}, "name": "leaking"}]
+    arms = [
+        {"model": "gbert", "config": {"variant": "released", "round_epochs": 1}, "name": "leaking"}
+    ]
     arms += [{"model": model} for model in ("leap", "retain", "gamenet")]
     record = planned(["gamenet"], arms=arms, controls=[])
     assert [arm.title[-1] == "§" for arm in record.arms] == [True, False, False, False]
