@@ -9,7 +9,7 @@ logit  W2 relu(W1 o_m + b1) + b2
 
 All but w_t is the same for every visit, and computed once a step. W1 o_m = Σ_s w_ts a_ms (W1 X_s),
 so W1 meets each substructure once and not each visit, and a class sums over its own substructures
-alone: a batched product of [visits, slots] and [slots, dim/2] for each class.
+alone: a batched product of [visits, slots] and [slots, hidden] for each class.
 """
 
 from typing import Any, Literal
@@ -50,6 +50,11 @@ class MoleRecConfig(DdiLossConfig):
     molecule_layers: int = Field(default=4, ge=1, le=6, description="of the molecule networks")
     feed_forward: int = Field(
         default=64, ge=1, description="hidden width of the molecule networks' layers; our choice"
+    )
+    hidden: int = Field(
+        default=32,
+        ge=1,
+        description="units of the score's hidden layer; half of the published dim",
     )
     substructures: Literal["gin", "table"] = Field(
         default="gin", description="their vectors: network over their atoms, or a table"
@@ -93,8 +98,8 @@ class MoleRec(NeuralRecommender):
         self.interacts: Tensor
         contains = knowledge.molecules.contains
         self.relevance = nn.Linear(dim, contains.shape[1])
-        self.hidden = nn.Linear(dim, dim // 2)
-        self.score = nn.Linear(dim // 2, 1)
+        self.hidden = nn.Linear(dim, config.hidden)
+        self.score = nn.Linear(config.hidden, 1)
         for part in (self.hidden, self.score):
             # o_m is small at first. With torch's biases it would hardly turn the sign of a unit,
             # so that units are dead for all classes or for none, nor of a score.
@@ -189,7 +194,7 @@ class MoleRec(NeuralRecommender):
             parts.append(self._head(product + self.hidden.bias))
         return torch.cat(parts, dim=1).index_select(1, self.place)
 
-    def _head(self, product: Float[Tensor, "a b half"]) -> Float[Tensor, "a b"]:
+    def _head(self, product: Float[Tensor, "a b hidden"]) -> Float[Tensor, "a b"]:
         return torch.relu_(product) @ self.score.weight[0] + self.score.bias
 
     def fragment_vectors(self) -> Float[Tensor, "fragments dim"]:

@@ -143,6 +143,7 @@ def test_settings_are_those_of_the_sources():
     config = MoleRecConfig()
     assert (config.dim, config.dropout, config.molecule_dropout) == (64, 0.7, 0.7)
     assert (config.molecule_layers, config.substructures) == (4, "gin")
+    assert config.hidden == config.dim // 2
     assert (config.bce_weight, config.margin_weight, config.ddi_scale) == (0.95, 0.05, 0.0005)
     assert (config.controller, config.ddi_target, config.ddi_gain) == ("molerec", 0.06, 2.5)
     assert MoleRecConfig(variant="released").without_structure == "uniform"
