@@ -54,7 +54,7 @@ class MoleRecConfig(DdiLossConfig):
     hidden: int = Field(
         default=32,
         ge=1,
-        description="units of the score's hidden layer; half of the published dim",
+        description="units of the score's hidden layer: half the published dim",
     )
     substructures: Literal["gin", "table"] = Field(
         default="gin", description="their vectors: network over their atoms, or a table"

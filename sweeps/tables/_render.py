@@ -56,7 +56,10 @@ _LATEX = {
     "‡": r"\textdaggerdbl{}",
     "◊": r"$\diamond$",
     "§": r"\S{}",
+    "α": r"$\alpha$",
     "β": r"$\beta$",
+    "ρ": r"$\rho$",
+    "σ": r"$\sigma$",
 }
 
 

@@ -15,6 +15,7 @@ from tests.sweeps.fabricate import (
     GRID_ARMS,
     fabricate,
     visit_facts,
+    with_curves,
     with_design,
     with_published,
     with_search,
@@ -38,7 +39,7 @@ def results(request, tmp_path_factory):
     for arm in holed[:2] + holed[2::3]:  # of each table that has intervals
         for seed in keys[request.param]:
             shutil.rmtree(root / "trials" / arm.trials[seed])
-    return request.param, gather(ResultsStore(root))
+    return request.param, with_curves(gather(ResultsStore(root)))
 
 
 @pytest.fixture(params=NAMES)

@@ -1,6 +1,7 @@
 """A small results directory made through the real store, with seeded random predictions."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from sweeps.record import (
     StudyRecord,
 )
 from sweeps.space import to_json
+from sweeps.statistics.results import StudyResults
 from sweeps.store import ResultsStore
 from sweeps.visits import VisitFacts
 
@@ -359,3 +361,13 @@ def with_search(root: Path, record: StudyRecord, trials: int = 24) -> StudyRecor
     changed = record.model_copy(update={"searches": (*record.searches, plan)})
     store.write_study(changed)
     return changed
+
+
+def with_curves(results: StudyResults, trials: int = 24) -> StudyResults:
+    """Returns the results with six epochs of each trial of the search of `with_search`."""
+    rng = np.random.default_rng(6)
+    curves = {
+        f"{1000 + number:016x}": {"jaccard": [e["jaccard"] for e in history(rng, level, 6)]}
+        for number, level in enumerate(np.linspace(0.2, 0.5, trials))
+    }
+    return replace(results, histories={**results.histories, **curves})
