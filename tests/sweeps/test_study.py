@@ -156,7 +156,10 @@ def test_a_wrong_field_is_named_with_value_and_remedy(tmp_path, changes, named):
 
 WRONG_SEARCHES = [
     ({"model": "gamnet"}, ["searches.0.model", "Did you mean 'gamenet'?"]),
-    ({"model": "most_popular", "space": None}, ["searches.0.model", "search_spaces/most_popular"]),
+    (
+        {"model": "most_popular", "space": None},
+        ["field searches.0:", "search_spaces/most_popular", "Leave out"],
+    ),
     ({"trials": 0}, ["searches.0.trials", "0"]),
     ({"objective": "jacard"}, ["searches.0.objective", "'jacard'"]),
     ({"objective": ["jaccard", "ddi_rat"]}, ["searches.0.objective", "'ddi_rat'", "Did you mean"]),
