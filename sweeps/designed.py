@@ -20,7 +20,7 @@ from sweeps.cohorts import StudyData, located_knowledge
 from sweeps.designs._base import DesignKind, DesignRequest, Layout, Run
 from sweeps.errors import StudyError
 from sweeps.parts import CannotCombineError, all_parts, of, united
-from sweeps.record import LEAKING, Arm, Design, SearchPlan
+from sweeps.record import Arm, Design, SearchPlan
 from sweeps.search_plans import make_search, set_by_parts
 from sweeps.specs import (
     ablations_of,
@@ -240,10 +240,9 @@ class _Compiler:
         seeded = self.facts.seeded
         specs = [] if search else on_seeds(self.study.seeds, seeded, arm.spec)
         parts = tuple(sorted(cell))
-        told = remarks(arm.spec)
         finished = Arm(
             name=arm.name,
-            title=f"{arm.title} {LEAKING}" if told["leak"] else arm.title,
+            title=arm.title,
             model=self.request.model,
             ablation="+".join(parts) or None,
             full=self.name if cell else None,
@@ -253,7 +252,7 @@ class _Compiler:
             parts=parts,
             design=arm.design,
             tuned_by=search.name if search else None,
-            **told,
+            **remarks(arm.spec),
         )
         return finished, specs
 

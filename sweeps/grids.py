@@ -9,7 +9,7 @@ from medrec.light import ModelFacts
 from medrec.spec import Training, TrialSpec
 from sweeps.cohorts import StudyData
 from sweeps.errors import StudyError
-from sweeps.record import LEAKING, Arm
+from sweeps.record import Arm
 from sweeps.specs import (
     arm_name,
     dimension_value,
@@ -36,7 +36,7 @@ def grid_arms(
             "`settings: retuned`), not both. Give the ablations an entry of their own."
         )
     facts = known_model(request.model, where)
-    name, title_of_entry = request.name or request.model, request.title or facts.title
+    name, title = request.name or request.model, request.title or facts.title
     _check_grid(request, where)
     made = []
     for values in itertools.product(*request.grid.values()):
@@ -45,17 +45,15 @@ def grid_arms(
         # As the settings hold them: 4 and "4" are one value.
         varied = {field: dimension_value(spec, field) for field in request.grid}
         specs = on_seeds(study.seeds, facts.seeded, spec)
-        told = remarks(spec)
-        title = ", ".join([title_of_entry, *map(_point_title, varied, varied.values())])
         arm = Arm(
             name=arm_name("-".join([name, *map(_point_name, varied, varied.values())]), where),
-            title=f"{title} {LEAKING}" if told["leak"] else title,
+            title=", ".join([title, *map(_point_title, varied, varied.values())]),
             model=request.model,
             family=name,
             varied=varied,
             seeded=facts.seeded,
             trials={str(s.seed): s.key for s in specs},
-            **told,
+            **remarks(spec),
         )
         made.append((arm, specs))
     return made

@@ -6,7 +6,7 @@ the cohort, nor the knowledge tables are read again.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from medrec.spec import Frozen, Protocol, TrialSpec
 
@@ -57,6 +57,15 @@ class Arm(Frozen):
         default="",
         description="what it reads that is not known when prescribing; its title ends in §",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _marked(cls, content: Any) -> Any:
+        """Ends the title of an arm that reads its target with `LEAKING`, wherever it is made."""
+        if isinstance(content, dict) and content.get("leak"):
+            title = str(content["title"]).removesuffix(f" {LEAKING}")
+            return {**content, "title": f"{title} {LEAKING}"}
+        return content
 
     @property
     def is_waiting(self) -> bool:

@@ -48,6 +48,14 @@ class Knowledge:
     bundle: Bundle
     cache: Path | None = None
 
+    def require_structures(self, model: str) -> None:
+        """Raises `KnowledgeError`, which names the model, if no drug class has a structure."""
+        if not any(self.structures):
+            raise KnowledgeError(
+                f"{model} needs a molecule structure for at least one drug class of the cohort, "
+                "but `knowledge.structures` has none. Name a table with the cohort's atc3 codes."
+            )
+
     @cached_property
     def molecules(self) -> Molecules:
         """Molecule graphs and fragments of all drug classes, made on first use."""

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from medrec.batching import Batch
 from medrec.controllers import Controller
-from medrec.errors import KnowledgeError
 from medrec.knowledge.atom_features import load_graphs
 from medrec.knowledge.base import Knowledge
 from medrec.layers import CausalEncoder, full_precision, masked_softmax
@@ -82,11 +81,7 @@ class MoleRec(NeuralRecommender):
 
     def __init__(self, config: MoleRecConfig, knowledge: Knowledge) -> None:
         super().__init__()
-        if not any(knowledge.structures):
-            raise KnowledgeError(
-                "MoleRec needs a molecule structure for at least one drug class of the cohort, "
-                "but `knowledge.structures` has none. Name a table with the cohort's atc3 codes."
-            )
+        knowledge.require_structures("MoleRec")
         self.config = config
         dim = config.dim
         self.encoder = CausalEncoder(

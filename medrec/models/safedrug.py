@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from medrec.batching import Batch
 from medrec.controllers import Controller
-from medrec.errors import KnowledgeError
 from medrec.knowledge.base import Knowledge
 from medrec.layers import CausalEncoder
 from medrec.models._base import DdiLossConfig, Model, NeuralRecommender, Step, controlled_loss
@@ -63,11 +62,7 @@ class SafeDrug(NeuralRecommender):
 
     def __init__(self, config: SafeDrugConfig, knowledge: Knowledge) -> None:
         super().__init__()
-        if not any(knowledge.structures):
-            raise KnowledgeError(
-                "SafeDrug needs a molecule structure for at least one drug class of the cohort, "
-                "but `knowledge.structures` has none. Name a table with the cohort's atc3 codes."
-            )
+        knowledge.require_structures("SafeDrug")
         self.config = config
         dim, drugs = config.dim, knowledge.drugs
         self.encoder = CausalEncoder(

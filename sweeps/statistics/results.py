@@ -109,8 +109,7 @@ class StudyResults:
         There is no verdict on an arm that reads its target.
         """
         found = self.inference().comparison(arm)
-        leaks = found is not None and bool(self.arm(arm).leak)
-        return replace(found, verdict=None) if found is not None and leaks else found
+        return replace(found, verdict=None) if found and self.arm(arm).leak else found
 
     def verdict(self, arm: str) -> Verdict | None:
         """Returns what the study finds of an arm.

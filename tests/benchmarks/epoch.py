@@ -87,12 +87,6 @@ def prepared(
     return trial.build(spec, knowledge), data, spec
 
 
-def loop_of(model: str, batch: int, config: dict[str, Any]) -> _Loop:
-    """Returns the training loop of a neural model at its first epoch."""
-    network, data, spec = prepared(model, batch, config)
-    return _Loop(network, data, spec, None)  # type: ignore[arg-type]
-
-
 def timed(work: Callable[[], object]) -> tuple[float, float]:
     """Returns seconds by the clock and by the processor."""
     started, working = time.perf_counter(), time.process_time()
