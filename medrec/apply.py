@@ -26,8 +26,10 @@ from medrec.knowledge.base import Knowledge, load_knowledge, read_tables
 from medrec.models._base import Recommender
 from medrec.predicting import predict
 from medrec.predictions import Predictions
-from medrec.spec import KnowledgeSpec, TrialSpec
+from medrec.producing import produced
+from medrec.spec import TASKS, KnowledgeSpec, TrialSpec
 from medrec.trial import build, restore
+from medrec.validation import Trained
 
 OF_PATIENTS = ("co_prescribed", "training_visits")
 """Fields of the knowledge that come from training patients."""
@@ -106,18 +108,29 @@ def apply(
         InputError: the weights, the knowledge or a cohort are not the model's.
     """
     spec = learned.spec
+    if TASKS[plugins.package_of(spec.model)] != "recommendation":
+        raise InputError(
+            f"{spec.model} recommends nothing: it is no recommender. `medsweep generate` draws "
+            "patients from a generator."
+        )
     torch.set_default_dtype(torch.float32)
     torch.set_num_threads(max(1, int(spec.resources.cpus)))
-    home = _home(learned, cohort, trained_on)
-    coding = _coding(home) if home is not None else learned.coding
+    home = home_of(learned, cohort, trained_on)
+    coding = coding_of(home) if home is not None else learned.coding
     if coding is None:
-        raise CohortError(_need_training_cohort(learned, "its codes were not all kept"))
+        raise CohortError(need_training_cohort(learned, "its codes were not all kept"))
     told, left_out = (cohort, {}) if home is cohort else recode(cohort, coding, patients)
-    knowledge = _knowledge(home or told, spec.knowledge, cache)
-    if home is None:
+    knowledge = knowledge_of(home or told, spec.knowledge, cache)
+    if home is not None:
+        _, knowledge = produced(home, knowledge, spec, cache)
+    elif spec.knowledge.ontology == "mash":
+        why = "its hierarchy of codes was learned from those patients"
+        raise CohortError(need_training_cohort(learned, why))
+    else:
         for name in OF_PATIENTS:  # those of `told` would be another cohort's
             object.__delattr__(knowledge, name)
-    model = _restored(learned, knowledge)
+    model = restored(learned, knowledge)
+    assert isinstance(model, Recommender)  # noqa: S101  of that task
     resident = ResidentCohort(told, "cpu")
     level, precision = spec.protocol.threshold, spec.training.precision
     predictions = predict(model, told, resident, patients, level, precision=precision)
@@ -191,10 +204,16 @@ def _renamed(what: str, own: tuple[str, ...], names: tuple[str, ...]) -> Int[np.
     return np.array(places, dtype=np.int8)
 
 
-def _home(learned: Learned, cohort: Cohort, trained_on: Cohort | None) -> Cohort | None:
-    """Returns the cohort that the model was trained on, if it is there."""
+def home_of(
+    learned: Learned, cohort: Cohort | None, trained_on: Cohort | None
+) -> Cohort | None:
+    """Returns the cohort that the model was trained on, if it is there.
+
+    Raises:
+        CohortError: `trained_on` is another.
+    """
     wanted = learned.spec.cohort.fingerprint
-    if cohort.fingerprint == wanted:
+    if cohort is not None and cohort.fingerprint == wanted:
         return cohort
     if trained_on is not None and trained_on.fingerprint != wanted:
         raise CohortError(
@@ -204,13 +223,15 @@ def _home(learned: Learned, cohort: Cohort, trained_on: Cohort | None) -> Cohort
     return trained_on
 
 
-def _coding(cohort: Cohort) -> Coding:
+def coding_of(cohort: Cohort) -> Coding:
+    """Returns the codes that a model trained on the cohort knows."""
     return Coding(
         cohort.vocabulary, cohort.genders, cohort.groups, dataset=cohort.provenance.dataset
     )
 
 
-def _need_training_cohort(learned: Learned, why: str) -> str:
+def need_training_cohort(learned: Learned, why: str) -> str:
+    """Returns the message where only the training cohort would do."""
     return (
         f"{learned.spec.model} can be applied to another cohort only beside the one that it was "
         f"trained on ({learned.spec.cohort.fingerprint[:12]}): {why}. Give that cohort as "
@@ -218,7 +239,12 @@ def _need_training_cohort(learned: Learned, why: str) -> str:
     )
 
 
-def _knowledge(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None) -> Knowledge:
+def knowledge_of(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None) -> Knowledge:
+    """Returns the knowledge that the model was trained with.
+
+    Raises:
+        KnowledgeError: the tables are others.
+    """
     found = read_tables(spec, cohort).fingerprint
     if found != spec.fingerprint:
         raise KnowledgeError(
@@ -230,16 +256,16 @@ def _knowledge(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None) -> Knowl
     return load_knowledge(cohort, spec, cache)
 
 
-def _restored(learned: Learned, knowledge: Knowledge) -> Recommender:
+def restored(learned: Learned, knowledge: Knowledge) -> Trained:
+    """Returns the model with its weights."""
     spec = learned.spec
-    plugins.check("medrec.models", spec.model)
     try:
         model = build(spec, knowledge)
     except AttributeError as error:
         if error.name not in OF_PATIENTS or error.obj is not knowledge:
             raise
         why = f"the model reads {error.name.replace('_', ' ')} of the training patients"
-        raise CohortError(_need_training_cohort(learned, why)) from error
+        raise CohortError(need_training_cohort(learned, why)) from error
     except ValueError as error:
         raise ConfigError(
             f"The settings of the model {spec.model} are not what this version of medsweep knows "
@@ -256,4 +282,4 @@ def _restored(learned: Learned, knowledge: Knowledge) -> Recommender:
         raise InputError(
             f"The weights are not those of this {spec.model} ({first}). Export the model again."
         ) from error
-    return model
+    return model  # type: ignore[return-value]  # of that task

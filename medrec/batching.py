@@ -65,6 +65,11 @@ class ResidentCohort:
         known = np.where(bins < 0, len(AGE_BINS), bins)
         self._age = torch.from_numpy(known).to(device)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return self.visits.device
+
     def gather(self, patients: Int64[Tensor, " patients"]) -> Batch:
         """Returns these patients' visits, padded to the longest history among them."""
         counts = self.visits[patients]

@@ -19,9 +19,9 @@ from types import ModuleType
 from typing import Any
 
 from medrec import plugins
-from medrec.spec import ModelConfig, Training
+from medrec.spec import TASKS, ModelConfig, Task, Training
 
-_HEAVY = ("torch", "torch_geometric", "rdkit", "sklearn", "scipy")
+_HEAVY = ("torch", "torch_geometric", "rdkit", "sklearn", "scipy", "ot", "geoopt")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class ModelFacts:
     config: type[ModelConfig]
     seeded: bool
     training: Training
+    task: Task
 
 
 def model_facts(name: str) -> ModelFacts:
@@ -42,13 +43,15 @@ def model_facts(name: str) -> ModelFacts:
     Raises:
         UnknownPluginError: there is no such model.
     """
-    plugins.check("medrec.models", name)
+    task = TASKS[plugins.package_of(name)]
     if "torch" in sys.modules:
-        model = plugins.load("medrec.models", name, "MODEL")
+        model = plugins.load_model(name)
     else:
         with _placeholders():
-            model = plugins.load("medrec.models", name, "MODEL")
-    return ModelFacts(name, model.title, model.source, model.config, model.seeded, model.training)
+            model = plugins.load_model(name)
+    return ModelFacts(
+        name, model.title, model.source, model.config, model.seeded, model.training, task
+    )
 
 
 class _InertMeta(abc.ABCMeta):

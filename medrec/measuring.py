@@ -20,13 +20,15 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from medrec.batching import evaluation_batches, training_batches
+from medrec.data import Data
 from medrec.distributed import ALONE
-from medrec.models._base import FittedRecommender, NeuralRecommender, Step
-from medrec.predicting import predict
+from medrec.generation._base import NeuralGenerator
+from medrec.models._base import NeuralRecommender, Step
 from medrec.spec import Frozen, TrialSpec
 from medrec.steps import Stepper, adam
-from medrec.training import Data, derived_seed
+from medrec.training import Fitted, derived_seed
 from medrec.trial import prepared
+from medrec.validation import validate
 
 _TYPICAL = 3
 _FLOAT_BYTES = 4
@@ -71,7 +73,7 @@ def measure(spec: TrialSpec, cache: Path | None = None) -> Measured:
         torch.OutOfMemoryError: the largest step does not fit the GPU.
     """
     model, data, device = prepared(spec, cache)
-    if isinstance(model, FittedRecommender):
+    if isinstance(model, Fitted):
         return Measured(
             device="cpu", peak_bytes=_peak_of_process(), total_bytes=_memory_of_machine()
         )
@@ -92,33 +94,26 @@ def measure(spec: TrialSpec, cache: Path | None = None) -> Measured:
 
 
 def _work(
-    model: NeuralRecommender, data: Data, spec: TrialSpec, device: torch.device
+    model: NeuralRecommender | NeuralGenerator, data: Data, spec: TrialSpec, device: torch.device
 ) -> tuple[int, float, float]:
     """Returns steps of an epoch, seconds of a typical one, and of a batch of validation."""
-    visits = data.cohort.visits
+    sizes = data.sizes
     order = np.random.default_rng(derived_seed(spec.seed, 2, 0))
     size, workers = spec.training.batch_size, spec.resources.workers
     batches = [
-        batch[::workers] for batch in training_batches(data.train, visits[data.train], size, order)
+        batch[::workers] for batch in training_batches(data.train, sizes[data.train], size, order)
     ]
-    batches.sort(key=lambda batch: int(visits[batch.numpy()].sum()))
+    batches.sort(key=lambda batch: int(sizes[batch.numpy()].sum()))
     places = [(2 * i + 1) * len(batches) // (2 * _TYPICAL) for i in range(_TYPICAL)]
     settings = spec.training
     stepper = Stepper(model, adam(model, settings), data.resident, settings, ALONE)
     where = Step(0, spec.protocol.threshold)
 
     def take(batch: Int64[Tensor, " patients"]) -> None:
-        stepper.take(batch, visits[batch.numpy()], where, stop=False)
+        stepper.take(batch, sizes[batch.numpy()], where, stop=False)
 
     def look() -> None:
-        predict(
-            model,
-            data.cohort,
-            data.resident,
-            data.validation,
-            where.threshold,
-            precision=settings.precision,
-        )
+        validate(model, data, spec)
 
     torch.manual_seed(derived_seed(spec.seed, 1, 0))
     model.train()
@@ -135,12 +130,12 @@ def _work(
 
 def _looks(data: Data) -> int:
     """Returns the batches of validation."""
-    return len(list(evaluation_batches(data.validation, data.cohort.visits[data.validation])))
+    return len(list(evaluation_batches(data.validation, data.sizes[data.validation])))
 
 
 def _longest(data: Data, size: int) -> Int64[Tensor, " patients"]:
-    visits = data.cohort.visits[data.train]
-    return torch.from_numpy(data.train[np.argsort(visits, kind="stable")[-size:]])
+    sizes = data.sizes[data.train]
+    return torch.from_numpy(data.train[np.argsort(sizes, kind="stable")[-size:]])
 
 
 def _seconds(work: Callable[[], None], device: torch.device) -> float:

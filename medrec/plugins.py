@@ -7,6 +7,10 @@ from typing import Any
 
 from medrec.errors import UnknownPluginError
 
+MODELS = ("medrec.models", "medrec.generation", "medrec.hierarchy")
+"""Packages of what a trial trains: recommenders, generators of records, builders of hierarchies.
+No name is in two of them."""
+
 
 def names(package: str) -> list[str]:
     """Returns the public module names of `package`, sorted. Imports none of them.
@@ -27,6 +31,34 @@ def check(package: str, name: str) -> None:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownPluginError(f"{package} has no {name!r}.{hint} It has {known}.")
+
+
+def models() -> list[str]:
+    """Returns the names of everything that a trial can train, sorted."""
+    return sorted(name for package in MODELS for name in names(package))
+
+
+def package_of(model: str) -> str:
+    """Returns the package of `MODELS` that has `model`.
+
+    Raises:
+        UnknownPluginError: none has; the message suggests the nearest right name.
+    """
+    for package in MODELS:
+        if model in names(package):
+            return package
+    near = difflib.get_close_matches(model, models(), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UnknownPluginError(f"There is no model {model!r}.{hint} There are {models()}.")
+
+
+def load_model(model: str) -> Any:
+    """Returns the `MODEL` of that name.
+
+    Raises:
+        UnknownPluginError: there is none.
+    """
+    return load(package_of(model), model, "MODEL")
 
 
 def load(package: str, name: str, constant: str) -> Any:

@@ -6,14 +6,10 @@ over codes, edges and sparse matrices, which make no use of bfloat16, stay in fl
 """
 
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float32
-from torch import Tensor
-
-from medrec.batching import Batch
-from medrec.models._base import NeuralRecommender
+from torch import Tensor, nn
 
 Precision = Literal["float32", "bf16"]
 
@@ -23,10 +19,8 @@ def mixed(precision: Precision, device: torch.device) -> AbstractContextManager[
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def forward(
-    model: NeuralRecommender, batch: Batch, precision: Precision
-) -> Float32[Tensor, "..."]:
-    """Returns what the model's loss takes, in float32, computed in the precision."""
-    with mixed(precision, batch.patients.device):
-        logits = model(batch)
-    return logits.float()
+def forward(model: nn.Module, batch: Any, precision: Precision) -> Any:
+    """Returns what the model's loss takes, computed in the precision; logits in float32."""
+    with mixed(precision, next(model.parameters()).device):
+        outputs = model(batch)
+    return outputs.float() if isinstance(outputs, Tensor) else outputs

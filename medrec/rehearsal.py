@@ -10,25 +10,22 @@ first step does not reach. `later_look` reaches further, and costs more.
 import hashlib
 import math
 import time
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from medrec.batching import Batch
+from medrec.data import Data
 from medrec.errors import NonFiniteLossError
-from medrec.models._base import (
-    FittedRecommender,
-    NeuralRecommender,
-    Recommender,
-    SequenceRecommender,
-    Step,
-)
+from medrec.generation._base import NeuralGenerator
+from medrec.models._base import NeuralRecommender, SequenceRecommender, Step
 from medrec.precision import forward
 from medrec.spec import Frozen, TrialSpec
-from medrec.training import Data, derived_seed
+from medrec.training import Fitted, derived_seed
+from medrec.validation import Trained
 
 LARGEST = 64
 """Patients of a step at most; seconds of a larger batch are told in proportion, an upper end."""
@@ -72,7 +69,7 @@ class Rehearsal(Frozen):
         )
 
 
-def rehearse_step(model: Recommender, data: Data, spec: TrialSpec) -> Rehearsal:
+def rehearse_step(model: Trained, data: Data, spec: TrialSpec) -> Rehearsal:
     """Takes a training step of a freshly built model, and times a second one.
 
     A fitted model is not fitted: how long that takes is not known before.
@@ -80,7 +77,7 @@ def rehearse_step(model: Recommender, data: Data, spec: TrialSpec) -> Rehearsal:
     Raises:
         NonFiniteLossError: the loss of the first batch is NaN or infinite.
     """
-    if isinstance(model, FittedRecommender):
+    if isinstance(model, Fitted):
         return Rehearsal()
     patients = typical_patients(data, spec.training.batch_size)
     batch = data.resident.gather(torch.from_numpy(patients))
@@ -108,7 +105,7 @@ def rehearse_step(model: Recommender, data: Data, spec: TrialSpec) -> Rehearsal:
     )
 
 
-def later_look(model: NeuralRecommender, data: Data, spec: TrialSpec) -> str:
+def later_look(model: NeuralRecommender | NeuralGenerator, data: Data, spec: TrialSpec) -> str:
     """Returns a digest of what a first step may not reach of a freshly built model.
 
     The model is pre-trained as before its first epoch. Then the loss and its gradients are taken
@@ -121,9 +118,9 @@ def later_look(model: NeuralRecommender, data: Data, spec: TrialSpec) -> str:
     torch.manual_seed(derived_seed(spec.seed, 3))
     model.train()
     model.pretrain()
-    visits = data.cohort.visits[data.train]
+    sizes = data.sizes[data.train]
     size = min(spec.training.batch_size, LARGEST)
-    longest = data.train[np.argsort(visits, kind="stable")[-size:]]
+    longest = data.train[np.argsort(sizes, kind="stable")[-size:]]
     batch = data.resident.gather(torch.from_numpy(longest))
     seen = []
     for epoch in (0, spec.training.epochs - 1):
@@ -131,6 +128,8 @@ def later_look(model: NeuralRecommender, data: Data, spec: TrialSpec) -> str:
             loss = _gradients(model, batch, spec, epoch, drugs)
             seen += [repr(loss), _digest(_found_gradients(model))]
     model.eval()
+    if isinstance(model, NeuralGenerator):
+        return hashlib.sha256("\n".join(seen).encode()).hexdigest()
     with torch.no_grad():
         seen.append(_digest({"chosen": model.predict(batch, 0.0).chosen}))
     return hashlib.sha256("\n".join(seen).encode()).hexdigest()
@@ -141,25 +140,25 @@ def typical_patients(data: Data, batch_size: int) -> Int64[np.ndarray, " batch"]
 
     At most a batch and `LARGEST`; where too few are so long, shorter ones as well.
     """
-    visits = data.cohort.visits[data.train]
-    order = np.argsort(visits, kind="stable")
+    sizes = data.sizes[data.train]
+    order = np.argsort(sizes, kind="stable")
     size = min(batch_size, LARGEST, len(order))
-    start = int(np.searchsorted(visits[order], visits.mean()))
+    start = int(np.searchsorted(sizes[order], sizes.mean()))
     start = min(start, len(order) - size)
     return data.train[order[start : start + size]]
 
 
-def _trainable(model: NeuralRecommender) -> dict[str, Tensor]:
+def _trainable(model: nn.Module) -> dict[str, Tensor]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _found_gradients(model: NeuralRecommender) -> dict[str, Tensor]:
+def _found_gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in _trainable(model).items() if p.grad is not None}
 
 
 def _gradients(
-    model: NeuralRecommender,
-    batch: Batch,
+    model: Any,
+    batch: Any,
     spec: TrialSpec,
     epoch: int = 0,
     drugs: int | None = None,
@@ -177,7 +176,7 @@ def _gradients(
     torch.manual_seed(derived_seed(spec.seed, 1, 0))
     logits = forward(model, batch, spec.training.precision)
     threshold = spec.protocol.threshold
-    if drugs is not None and not isinstance(model, SequenceRecommender):
+    if drugs is not None and not isinstance(model, SequenceRecommender | NeuralGenerator):
         # Untrained scores are nearly the same at every visit; trained ones are not.
         logits = logits + torch.randn(logits.shape)
         highest = logits.detach().topk(min(drugs + 1, logits.shape[2]), dim=2).values

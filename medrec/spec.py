@@ -5,12 +5,27 @@ Nothing here imports torch: plans are made and printed where it is not installed
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA = 1
+Task = Literal["recommendation", "generation", "hierarchy"]
+TASKS: Mapping[str, Task] = {
+    "medrec.models": "recommendation",
+    "medrec.generation": "generation",
+    "medrec.hierarchy": "hierarchy",
+}
+"""What the models of each package are for."""
+SELECT: Mapping[Task, tuple[str, ...]] = {
+    "recommendation": ("jaccard", "f1", "prauc"),
+    "generation": ("log_likelihood",),
+    "hierarchy": ("parent_recall",),
+}
+"""Validation metrics that may choose the epoch, of each task; the first is the default."""
+Ontology = Literal["icd", "ccs", "mash", "none"]
 
 
 class Frozen(BaseModel):
@@ -69,8 +84,11 @@ class Protocol(Frozen):
     threshold: float = Field(
         default=0.5, gt=0, lt=1, description="score from which a drug is recommended"
     )
-    select: Literal["jaccard", "f1", "prauc"] = Field(
-        default="jaccard", description="validation metric that chooses the epoch; higher is better"
+    select: Literal["jaccard", "f1", "prauc", "log_likelihood", "parent_recall"] = Field(
+        default="jaccard",
+        description="validation metric that chooses the epoch; higher is better. Generators have "
+        "log_likelihood, builders of hierarchies parent_recall, which a study of these need not "
+        "say",
     )
     visits: Literal["all", "transitions"] = Field(
         default="all", description="visits that validation counts; transitions leave out the first"
@@ -91,6 +109,12 @@ class KnowledgeSpec(Frozen):
         description="folder made by `medsweep data knowledge`; it stands for both tables and adds "
         "hierarchies, relations and text vectors",
     )
+    ontology: Ontology = Field(
+        default="icd",
+        description="hierarchy over the codes: icd (and ATC), ccs (one level of categories over "
+        "diagnoses and procedures, ATC over drugs; needs a bundle with CCS), mash (learned from "
+        "the training visits and titles, anew for each seed), or none",
+    )
     fingerprint: str = Field(
         default="", description="sha256 of the content; filled in by the plan"
     )
@@ -101,6 +125,29 @@ class KnowledgeSpec(Frozen):
         if self.bundle is not None and tables != {"embedded"}:
             raise ValueError("bundle brings its own interactions and structures; leave these out")
         return self
+
+
+class Augment(Frozen):
+    """Generated patients that a recommender is trained on beside the real ones.
+
+    The generator is trained on the real training patients, with the trial's own seed.
+    """
+
+    generator: str = Field(description="a generator, such as hisgt or bigram")
+    ratio: float = Field(
+        default=0.5,
+        gt=0,
+        le=20,
+        allow_inf_nan=False,
+        description="generated patients for each real training patient",
+    )
+    real: bool = Field(
+        default=True, description="whether real training patients are trained on at all"
+    )
+    config: dict[str, Any] = Field(default_factory=dict, description="the generator's settings")
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="of the training loop of the generator"
+    )
 
 
 class CohortRef(Frozen):
@@ -153,6 +200,7 @@ class TrialSpec(Frozen):
     cohort: CohortRef
     seed: int = Field(ge=0)
     resources: Resources = Resources()
+    augment: Augment | None = None
 
     def without_places(self) -> "TrialSpec":
         """Returns the spec with names instead of paths, for records that may be shared."""
@@ -174,6 +222,8 @@ class TrialSpec(Frozen):
         decisive["schema"] = SCHEMA
         if self.training.precision == "float32":  # came later; earlier keys stay what they were
             del decisive["training"]["precision"]
+        if self.augment is None:  # likewise
+            del decisive["augment"]
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

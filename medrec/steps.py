@@ -6,6 +6,8 @@ step. The loss and what else the workers must agree on travel with the gradients
 exchange.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
@@ -13,15 +15,17 @@ from torch import Tensor
 
 from medrec.batching import ResidentCohort
 from medrec.distributed import Group
+from medrec.generation._base import NeuralGenerator
+from medrec.generation._records import ResidentRecords
 from medrec.models._base import NeuralRecommender, Step
 from medrec.precision import forward
 from medrec.spec import Training
 
 Patients = Int64[Tensor, " patients"]
-Visits = Int64[np.ndarray, " patients"]
+Sizes = Int64[np.ndarray, " patients"]
 
 
-def adam(model: NeuralRecommender, settings: Training) -> torch.optim.Adam:
+def adam(model: NeuralRecommender | NeuralGenerator, settings: Training) -> torch.optim.Adam:
     """Returns the optimiser of every neural trial."""
     return torch.optim.Adam(
         model.parameters(),
@@ -44,34 +48,35 @@ class Stepper:
 
     def __init__(
         self,
-        model: NeuralRecommender,
+        model: NeuralRecommender | NeuralGenerator,
         optimiser: torch.optim.Optimizer,
-        resident: ResidentCohort,
+        resident: ResidentCohort | ResidentRecords,
         settings: Training,
         group: Group,
     ) -> None:
-        self.model, self.optimiser, self.resident = model, optimiser, resident
+        self.model: Any = model  # its loss takes what its own batches are
+        self.optimiser, self.resident = optimiser, resident
         self.settings, self.group = settings, group
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def take(
-        self, patients: Patients, visits: Visits, step: Step, stop: bool
+        self, patients: Patients, sizes: Sizes, step: Step, stop: bool
     ) -> tuple[Float[Tensor, ""], bool]:
-        """Takes one step and returns the batch's mean loss a visit, and whether to stop.
+        """Takes one step and returns the batch's mean loss, and whether to stop.
 
         Args:
             patients: of the whole batch, by length of history; every worker gives the same.
-            visits: of each patient.
+            sizes: visits of each patient, or tokens of each record: what a mean loss counts.
             step: where training stands.
             stop: whether this worker is told to stop; if one is, all do.
         """
         group = self.group
         own = slice(group.rank, None, group.workers)  # long and short histories for everybody
-        mine, device = patients[own], self.resident.visits.device
+        mine, device = patients[own], self.resident.device
         self.optimiser.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=device)
         if len(mine):
-            share = float(visits[own].sum() / visits.sum())
+            share = float(sizes[own].sum() / sizes.sum())
             of_patients = len(mine) / len(patients)
             batch = self.resident.gather(mine.to(device))
             logits = forward(self.model, batch, self.settings.precision)

@@ -9,18 +9,18 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from safetensors.torch import load, save
 from torch import Tensor
 
-from medrec.batching import ResidentCohort, training_batches
+from medrec.batching import training_batches
 from medrec.checkpoint import (
     Progress,
     optimiser_tensors,
@@ -28,24 +28,19 @@ from medrec.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
-from medrec.cohort import Cohort
+from medrec.data import Data
 from medrec.distributed import ALONE, Group
 from medrec.errors import CheckpointError, Interrupted, NonFiniteLossError
-from medrec.evaluation import evaluate
-from medrec.knowledge.base import Knowledge
-from medrec.models._base import (
-    CalibratedRecommender,
-    FittedRecommender,
-    NeuralRecommender,
-    Recommender,
-    Step,
-)
-from medrec.predicting import predict
-from medrec.predictions import Predictions
+from medrec.generation._base import FittedGenerator, NeuralGenerator
+from medrec.generation._histories import histories
+from medrec.hierarchy._base import HierarchyBuilder
+from medrec.models._base import FittedRecommender, NeuralRecommender, Step
 from medrec.random_state import random_states, take_up
 from medrec.spec import TrialSpec
 from medrec.steps import Stepper, adam
+from medrec.validation import Trained, validate
 
+Fitted = FittedRecommender | FittedGenerator | HierarchyBuilder
 Report = Callable[[dict[str, float]], None]
 Notice = Callable[[], bool]
 
@@ -55,24 +50,13 @@ def never() -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Data:
-    """What training may see: the cohort on a device and two sets of patients."""
-
-    cohort: Cohort
-    resident: ResidentCohort
-    knowledge: Knowledge
-    train: Int64[np.ndarray, " train"]
-    validation: Int64[np.ndarray, " validation"]
-
-
 def derived_seed(seed: int, *stream: int) -> int:
     """Returns a seed for one purpose; streams of one trial are independent."""
     return int(np.random.SeedSequence([seed, *stream]).generate_state(1)[0])
 
 
 def train(
-    model: Recommender,
+    model: Trained,
     data: Data,
     spec: TrialSpec,
     report: Report,
@@ -98,38 +82,21 @@ def train(
         Interrupted: `notice` said so; the checkpoint, if there is one, holds every step taken.
         LostWorkerError: another worker is gone.
     """
-    if isinstance(model, FittedRecommender):
+    if isinstance(model, Fitted):
         return _fit(model, data, spec, report)
     return _Loop(model, data, spec, checkpoint, group, notice).run(report)
 
 
-def _validate(
-    model: Recommender, data: Data, spec: TrialSpec, group: Group = ALONE
-) -> dict[str, float]:
-    """Returns validation metrics, after choosing what the model lets validation choose."""
-    if isinstance(model, CalibratedRecommender):
-        model.calibrate(_answers(model, data, spec, group))
-    return evaluate(_answers(model, data, spec, group), data.knowledge.interacts)
-
-
-def _answers(model: Recommender, data: Data, spec: TrialSpec, group: Group) -> Predictions:
-    predictions = predict(
-        model,
-        data.cohort,
-        data.resident,
-        data.validation,
-        spec.protocol.threshold,
-        precision=spec.training.precision,
-        group=group,
-    )
-    return predictions.transitions() if spec.protocol.visits == "transitions" else predictions
-
-
-def _fit(model: FittedRecommender, data: Data, spec: TrialSpec, report: Report) -> Progress:
+def _fit(model: Fitted, data: Data, spec: TrialSpec, report: Report) -> Progress:
     started = time.perf_counter()
-    model.fit(data.cohort, data.train)
+    if isinstance(model, FittedRecommender):
+        model.fit(data.cohort, data.train)
+    elif isinstance(model, FittedGenerator):
+        model.fit(histories(data.cohort, data.train))
+    else:
+        model.fit(data.knowledge, spec.seed)
     seconds = time.perf_counter() - started
-    metrics = _validate(model, data, spec)
+    metrics = validate(model, data, spec)
     row = {"epoch": 1.0, **metrics, **_best(metrics), "seconds": seconds}
     report(row)
     return Progress(spec.key, 1, 1, (row,), seconds)
@@ -144,7 +111,7 @@ class _Loop:
 
     def __init__(
         self,
-        model: NeuralRecommender,
+        model: NeuralRecommender | NeuralGenerator,
         data: Data,
         spec: TrialSpec,
         checkpoint: Path | None,
@@ -198,7 +165,7 @@ class _Loop:
         self.started = time.perf_counter()
         loss = self._pass(epoch)
         self._take_over_buffers()
-        metrics = _validate(self.model, self.data, self.spec, self.group)
+        metrics = validate(self.model, self.data, self.spec, self.group)
         chosen = self.spec.protocol.select
         top = before.history[-1] if before.history else None
         best_epoch, best = before.best_epoch, {}
@@ -216,14 +183,14 @@ class _Loop:
         return progress
 
     def _pass(self, epoch: int) -> float:
-        """Trains one epoch, or what is left of it, and returns its mean loss a visit."""
+        """Trains one epoch, or what is left of it; returns its mean loss a visit or token."""
         rank = self.group.rank
         torch.manual_seed(derived_seed(self.spec.seed, 1, epoch, *([rank] if rank else [])))
         order = np.random.default_rng(derived_seed(self.spec.seed, 2, epoch))
         where = Step(epoch, self.spec.protocol.threshold)
         self.model.train()
-        train, visits = self.data.train, self.data.cohort.visits
-        total = torch.zeros((), device=self.data.resident.visits.device)
+        train, sizes = self.data.train, self.data.sizes
+        total = torch.zeros((), device=self.data.resident.device)
         done = self.progress.step
         if done and self.running is not None:
             total += self.running.to(total.device)
@@ -231,15 +198,15 @@ class _Loop:
                 # Other workers than before: the same batches, but dropout is drawn anew.
                 torch.manual_seed(derived_seed(self.spec.seed, 1, epoch, rank, done))
         size = self.spec.training.batch_size
-        batches = training_batches(train, visits[train], size, order)
+        batches = training_batches(train, sizes[train], size, order)
         for patients in islice(batches, done, None):
-            counts = visits[patients.numpy()]
+            counts = sizes[patients.numpy()]
             loss, stop = self.stepper.take(patients, counts, where, self.notice())
             total += loss * int(counts.sum())
             done += 1
             if stop:
                 self._halt(done, total)
-        mean = float(total) / int(visits[train].sum())
+        mean = float(total) / int(sizes[train].sum())
         if not math.isfinite(mean):
             raise NonFiniteLossError(
                 f"The loss of epoch {epoch + 1} is {mean}. Lower `training.learning_rate` "

@@ -11,19 +11,22 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from medrec import plugins, splits
-from medrec.batching import ResidentCohort
+from medrec import plugins
 from medrec.checkpoint import load_checkpoint
 from medrec.cohort import Cohort
+from medrec.data import Data, data_for
 from medrec.distributed import ALONE, Group
 from medrec.errors import CheckpointError, CohortError, ConfigError
+from medrec.judging import judge
 from medrec.knowledge.base import Knowledge, load_knowledge
-from medrec.models._base import FittedRecommender, Model, Recommender
-from medrec.predicting import predict
+from medrec.measures import Measured
+from medrec.models._base import Model
 from medrec.predictions import Predictions
+from medrec.producing import produced
 from medrec.rehearsal import Rehearsal, later_look, rehearse_step
 from medrec.spec import CohortRef, KnowledgeSpec, TrialSpec
-from medrec.training import Data, Notice, Report, derived_seed, never, train
+from medrec.training import Fitted, Notice, Report, derived_seed, never, train
+from medrec.validation import Trained
 
 _VERSIONS = ("medsweep", "torch", "numpy", "pyarrow", "scikit-learn", "rdkit")
 
@@ -36,7 +39,8 @@ class TrialResult:
         spec: the trial.
         history: a row an epoch: loss, validation metrics, best so far, seconds.
         best_epoch: from 1; its weights made the predictions.
-        predictions: of the test split.
+        found: predictions of the test split, or what a generator or a builder of hierarchies was
+            measured at.
         weights: safetensors.
         seconds: training time over all attempts, and wall time of this one.
         environment: versions and machine kind.
@@ -45,10 +49,17 @@ class TrialResult:
     spec: TrialSpec
     history: tuple[dict[str, float], ...]
     best_epoch: int
-    predictions: Predictions
+    found: Predictions | Measured
     weights: bytes
     seconds: dict[str, float]
     environment: dict[str, str]
+
+    @property
+    def predictions(self) -> Predictions:
+        """Predictions of the test split; of a recommender alone."""
+        if not isinstance(self.found, Predictions):
+            raise TypeError(f"{self.spec.model} is no recommender.")
+        return self.found
 
     @property
     def validation(self) -> dict[str, float]:
@@ -87,22 +98,19 @@ def run(
     started = time.perf_counter()
     model, data, device = prepared(spec, cache)
     progress = train(model, data, spec, report, checkpoint, group=group, notice=notice)
-    predictions = predict(
-        model,
-        data.cohort,
-        data.resident,
-        data.cohort.members(splits.TEST),
-        spec.protocol.threshold,
-        precision=spec.training.precision,
-    )
+    judged = judge(model, data, spec)
     wall = time.perf_counter() - started
     return TrialResult(
         spec=spec,
         history=progress.history,
         best_epoch=progress.best_epoch,
-        predictions=predictions,
+        found=judged.found,
         weights=to_safetensors(weights(model)),
-        seconds={"training": progress.seconds, "wall": wall},
+        seconds={
+            "training": progress.seconds,
+            "wall": wall,
+            **({} if judged.drawing is None else {"drawing": judged.drawing}),
+        },
         environment=_environment(device),
     )
 
@@ -124,23 +132,23 @@ def assist(
         MedrecError: as `run`.
     """
     model, data, _ = prepared(spec, cache)
-    if not isinstance(model, FittedRecommender):
+    if not isinstance(model, Fitted):
         train(model, data, spec, lambda row: None, None, group=group, notice=notice)
 
 
-def prepared(spec: TrialSpec, cache: Path | None) -> tuple[Recommender, Data, torch.device]:
+def prepared(spec: TrialSpec, cache: Path | None) -> tuple[Trained, Data, torch.device]:
     """Returns the spec's untrained model, its data, and the device that both lie on.
 
     The process gets the seeds, dtype and threads that the trial asks for.
     """
     device = _prepare_process(spec)
-    cohort, knowledge = _load(spec.cohort, spec.knowledge, cache)
+    cohort, knowledge = produced(*_load(spec.cohort, spec.knowledge, cache), spec, cache)
     model = build(spec, knowledge)
     if isinstance(model, torch.nn.Module):
         model = model.to(device)
     else:
         device = torch.device("cpu")  # fitted models have no use for another
-    return model, _data(cohort, knowledge, device), device
+    return model, data_for(model, cohort, knowledge, device), device
 
 
 def rehearse(spec: TrialSpec, cache: Path | None = None) -> Rehearsal:
@@ -159,7 +167,7 @@ def look_later(spec: TrialSpec, cache: Path | None = None) -> str:
     Empty for a fitted model.
     """
     model, data = _on_cpu(spec, cache)
-    return "" if isinstance(model, FittedRecommender) else later_look(model, data, spec)
+    return "" if isinstance(model, Fitted) else later_look(model, data, spec)
 
 
 def kept_seconds(spec: TrialSpec, checkpoint: Path) -> float:
@@ -172,37 +180,28 @@ def kept_seconds(spec: TrialSpec, checkpoint: Path) -> float:
         return 0.0
 
 
-def _on_cpu(spec: TrialSpec, cache: Path | None) -> tuple[Recommender, Data]:
+def _on_cpu(spec: TrialSpec, cache: Path | None) -> tuple[Trained, Data]:
     cpus = spec.resources.model_copy(update={"gpus": 0.0})
     return prepared(spec.model_copy(update={"resources": cpus}), cache)[:2]
 
 
-def _data(cohort: Cohort, knowledge: Knowledge, device: torch.device) -> Data:
-    return Data(
-        cohort,
-        ResidentCohort(cohort, device),
-        knowledge,
-        train=cohort.members(splits.TRAIN),
-        validation=cohort.members(splits.VALIDATION),
-    )
-
-
-def build(spec: TrialSpec, knowledge: Knowledge) -> Recommender:
+def build(spec: TrialSpec, knowledge: Knowledge) -> Trained:
     """Returns the spec's untrained model; its initial weights depend on the spec's seed alone."""
-    plugin: Model = plugins.load("medrec.models", spec.model, "MODEL")
+    plugin: Model = plugins.load_model(spec.model)
     torch.manual_seed(derived_seed(spec.seed, 0))
-    return plugin.build(plugin.config(**spec.config), knowledge)
+    built: Trained = plugin.build(plugin.config(**spec.config), knowledge)
+    return built
 
 
-def weights(model: Recommender) -> dict[str, Tensor]:
+def weights(model: Trained) -> dict[str, Tensor]:
     """Returns everything that a checkpoint of the model must hold."""
-    state = model.tensors() if isinstance(model, FittedRecommender) else model.state_dict()
+    state = model.tensors() if isinstance(model, Fitted) else model.state_dict()
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
-def restore(model: Recommender, tensors: dict[str, Tensor]) -> None:
+def restore(model: Trained, tensors: dict[str, Tensor]) -> None:
     """Puts stored weights into a model built from the same spec."""
-    if isinstance(model, FittedRecommender):
+    if isinstance(model, Fitted):
         model.restore(tensors)
     else:
         model.load_state_dict(tensors)

@@ -25,6 +25,7 @@ from sweeps.arguments import ResultsDirectory
 from sweeps.errors import StoreError
 from sweeps.record import StudyRecord
 from sweeps.store import ResultsStore
+from sweeps.trial_folders import PREDICTIONS
 from sweeps.visits import FILE
 
 SIGN = "copy.json"
@@ -111,12 +112,14 @@ def _named(store: ResultsStore, record: StudyRecord) -> set[str]:
 def _slim(files: dict[str, bytes], half: bool) -> dict[str, bytes]:
     summary = without_places(json.loads(files["trial.json"]))
     history = pq.read_table(io.BytesIO(files["history.parquet"]))
-    predictions = pq.read_table(io.BytesIO(files["predictions.parquet"]))
-    return {
+    slim = {
         "trial.json": json.dumps(summary, indent=2, sort_keys=True).encode(),
         "history.parquet": _parquet(history, {}),
-        "predictions.parquet": _predictions(predictions, half),
     }
+    if PREDICTIONS not in files:
+        return {**files, **slim}
+    predictions = pq.read_table(io.BytesIO(files[PREDICTIONS]))
+    return {**slim, PREDICTIONS: _predictions(predictions, half)}
 
 
 def _predictions(table: pa.Table, half: bool) -> bytes:

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrec.metrics._base import Metric
+from medrec.measures import Measure
 from sweeps.record import SearchPlan
 
 
 def best_records(
-    plan: SearchPlan, records: Sequence[dict[str, Any]], metrics: Mapping[str, Metric]
+    plan: SearchPlan, records: Sequence[dict[str, Any]], metrics: Mapping[str, Measure]
 ) -> list[dict[str, Any]]:
     """Returns the best complete trial, or the Pareto front in order of the first objective.
 

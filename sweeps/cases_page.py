@@ -15,6 +15,7 @@ from sweeps.cases import FEWEST_DRUGS, Case, Cases, Recommendation, interacting_
 from sweeps.page import document, section
 from sweeps.record import StudyRecord
 
+NO_RECOMMENDER = "No single visits are shown: nothing is recommended in this study."
 NOT_OPEN = (
     "There is no page of single visits: this cohort is not known to be open data, and what was "
     "prescribed at visits of credentialed patients stays on their machine."

@@ -7,7 +7,6 @@ the best seed is taken.
 from dataclasses import dataclass
 from typing import Any
 
-from medrec.evaluation import metrics
 from medrec.light import model_facts
 from medrec.spec import TrialSpec
 from sweeps.best import best_records
@@ -15,6 +14,7 @@ from sweeps.errors import StoreError
 from sweeps.record import Arm, SearchPlan, StudyRecord
 from sweeps.store import ResultsStore
 from sweeps.study import near
+from sweeps.tasks import known_measures
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def best_of_search(store: ResultsStore, record: StudyRecord, name: str) -> Choic
         )
     plan = plans[name]
     entries = store.search_records(name)
-    best = best_records(plan, entries, metrics())
+    best = best_records(plan, entries, known_measures())
     if not best:
         raise StoreError(
             f"The search {name} has no complete trial within its bounds. Run the study further, "

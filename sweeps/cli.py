@@ -23,6 +23,8 @@ _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 _LISTS = {
     "models": "medrec.models",
+    "generators": "medrec.generation",
+    "hierarchies": "medrec.hierarchy",
     "datasets": "medrec.datasets",
     "metrics": "medrec.metrics",
     "tables": "sweeps.tables",
@@ -62,6 +64,8 @@ _LATER = {
         ),
         "cluster": ("sweeps.launch_files", "Writes and checks launch files for clusters."),
         "compare": ("sweeps.compare", "Shows what changed between two runs of a study."),
+        "generate": ("sweeps.generate", "Draws a cohort from an exported generator."),
+        "hierarchy": ("sweeps.hierarchy", "Learns a hierarchy of a cohort's codes."),
         "monitor": ("sweeps.monitor", "Serves TensorBoard or Optuna's dashboard for a study."),
         "predict": ("sweeps.predict", "Applies an exported model to a cohort."),
         "probe": ("sweeps.probe", "Measures what trials need, and proposes what to ask for."),

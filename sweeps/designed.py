@@ -48,11 +48,12 @@ class Entry:
 
 
 class _Settings(NamedTuple):
-    """A cell's settings: the model's, the loop's, and knowledge if it is not the study's."""
+    """A cell's settings: the model's, the loop's, knowledge if not the study's, augmentation."""
 
     config: dict[str, Any]
     training: dict[str, Any]
     knowledge: KnowledgeSpec | None
+    augment: dict[str, Any] | None
 
 
 class _Asked(NamedTuple):
@@ -179,7 +180,8 @@ class _Compiler:
     # ------------------------------------------------------------------ arms
 
     def _full(self) -> _Made:
-        settings = _Settings(self.request.config, self.request.training, None)
+        request = self.request
+        settings = _Settings(request.config, request.training, None, request.augment)
         return _Made(self.name, self._told(""), None, settings, self._spec(settings, self.where))
 
     def _arm(self, design: _Asked, run: Run, full: _Made) -> _Made:
@@ -190,6 +192,7 @@ class _Compiler:
             {**self.request.config, **of(changes, "")},
             {**self.request.training, **of(changes, "training.")},
             self._located(of(changes, "knowledge."), place),
+            {**(self.request.augment or {}), **of(changes, "augment.")} or None,
         )
         try:
             spec = self._spec(settings, place)
@@ -215,8 +218,10 @@ class _Compiler:
         )
 
     def _spec(self, settings: _Settings, where: str) -> TrialSpec:
-        config, training, knowledge = settings
-        return make_spec(self.study, self.data, self.facts, config, training, where, knowledge)
+        config, training, knowledge, augment = settings
+        return make_spec(
+            self.study, self.data, self.facts, config, training, where, knowledge, augment
+        )
 
     def _told(self, parts: str) -> str:
         """Returns an arm's title."""
@@ -282,14 +287,15 @@ class _Compiler:
             model=self.request.model,
             config=arm.settings.config,
             training=arm.settings.training,
-            **tuning.model_dump(),
+            **tuning.model_dump(exclude_unset=True),
         )
         without: set[str] = set()
         if cell:
             changed = united(self.parts, cell)
             without = set_by_parts(request.model, changed, arm.spec, made[FULL].spec)
         where, knowledge = f"{self.where}.tuning", arm.settings.knowledge
-        return make_search(self.study, self.data, request, where, knowledge, without)
+        augment = arm.settings.augment
+        return make_search(self.study, self.data, request, where, knowledge, without, augment)
 
     # ------------------------------------------------------------------ the record
 

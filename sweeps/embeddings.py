@@ -117,7 +117,7 @@ def declared(model: str) -> Mapping[Kind, str]:
     from medrec.models._base import Model  # imports torch
 
     try:
-        plugin: Model = plugins.load("medrec.models", model, "MODEL")
+        plugin: Model = plugins.load_model(model)
     except UnknownPluginError:  # the study was run with a plug-in that is not here
         return {}
     return plugin.embeddings

@@ -14,9 +14,11 @@ from jaxtyping import Bool, Float64, Int32
 
 from medrec.evaluation import metrics, summed_by_patient
 from medrec.predictions import Predictions
+from medrec.spec import Task
 from sweeps.errors import DamagedTrialError, StoreError
 from sweeps.record import Arm, DdiGraph, StudyRecord
 from sweeps.store import ResultsStore
+from sweeps.tasks import measures_of
 from sweeps.visits import Rows
 
 Scope = str
@@ -30,7 +32,6 @@ ROWS: Mapping[Scope, Rows] = MappingProxyType(
 """Visits of each scope that every study has."""
 Drugs = Bool[np.ndarray, " drugs"]
 EVERY_DRUG: Mapping[Scope, Drugs] = MappingProxyType({})
-ORDER = ("jaccard", "f1", "prauc", "ddi_rate", "medications")
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,8 @@ class Scores:
 
 
 def metric_names() -> tuple[str, ...]:
-    """Returns every metric: the field's five in their usual order, then others by name."""
-    known = metrics()
-    first = [name for name in ORDER if name in known]
-    return (*first, *(name for name in known if name not in ORDER))
+    """Returns every metric of recommenders: the field's five, then others by name."""
+    return tuple(measures_of("recommendation"))
 
 
 def interaction_matrix(graph: DdiGraph, drugs: int) -> Bool[np.ndarray, "drugs drugs"]:
@@ -138,6 +137,16 @@ def evaluate_scopes(
     cells = [cell for cell in wanted if store.has(cell[2])]
     chosen = {scope: rows[scope] for scope in scopes}
     keys = sorted({key for _, _, key in cells})
+    if record.task != "recommendation":
+        terms, units = _read_measures(store, record.task, keys, damaged)
+        cells = [cell for cell in cells if cell[2] in terms]
+        none: dict[str, _Terms] = {}
+        return {
+            scope: _assemble(record, columns, expected, cells, terms, units)
+            if scope == "all"
+            else _assemble(record, columns, expected, [], none, units[:0])
+            for scope in chosen
+        }
     parts, patients = _read_terms(store, record, chosen, drugs, keys, seen, damaged)
     cells = [cell for cell in cells if all(cell[2] in terms for terms in parts.values())]
     return {
@@ -152,6 +161,31 @@ def _asked_seeds(record: StudyRecord, arm: Arm) -> Sequence[int]:
 
 
 _Terms = tuple[np.ndarray, np.ndarray]  # numerators and denominators [metrics, patients]
+
+
+def _read_measures(
+    store: ResultsStore, task: Task, keys: Iterable[str], damaged: Callable[[str, str], None]
+) -> tuple[dict[str, _Terms], np.ndarray]:
+    """Returns by key the terms of each of the task's measures, and the units."""
+    found: dict[str, _Terms] = {}
+    units: np.ndarray | None = None
+    for key in keys:
+        try:
+            measured = store.load(key).measured
+        except DamagedTrialError as error:
+            damaged(key, str(error))
+            continue
+        if units is not None and not np.array_equal(units, measured.units):
+            raise StoreError(
+                f"Trial {key} was measured on other units than the study's first trial. Arms can "
+                "only be compared on the same ones; move it out of trials/ and run again."
+            )
+        units = measured.units
+        absent = np.zeros(len(units))
+        pairs = [measured.terms.get(name, (absent, absent)) for name in measures_of(task)]
+        above, below = zip(*pairs, strict=True)
+        found[key] = np.stack(above), np.stack(below)
+    return found, np.zeros(0, np.int32) if units is None else units
 
 
 def _read_terms(
@@ -246,7 +280,7 @@ def _assemble(
     patient: np.ndarray,
 ) -> Scores:
     patients = np.unique(patient)
-    names = metric_names()
+    names = tuple(measures_of(record.task))
     shape = (len(names), len(record.arms), len(columns), len(patients))
     numerator, denominator = np.zeros(shape), np.zeros(shape)
     present = np.zeros(expected.shape, dtype=bool)

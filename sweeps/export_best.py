@@ -135,9 +135,12 @@ def study_text(record: StudyRecord, choice: Choice, cohort: Cohort | None) -> st
     lines = [f"# {arm.title}, from the study {record.name}: {choice.reason}."]
     if request is None:
         lines.append("# The cohort is a name: say where it is with --set cohort=FOLDER.")
+    if spec.augment is not None:
+        content["arms"][0]["augment"] = spec.augment.model_dump()
     if tables:
         content["knowledge"] = tables
-        lines.append(f"# So is the knowledge: --set knowledge.{next(iter(tables))}=PLACE.")
+    if places := sorted(tables.keys() - {"ontology"}):
+        lines.append(f"# So is the knowledge: --set knowledge.{places[0]}=PLACE.")
     lines.append("# Run it with: medsweep run study.yaml --out FOLDER")
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=88)
     return "\n".join([*lines, text])

@@ -97,7 +97,7 @@ def _grid_spec(
     ):
         if varied and wrong_fields(model, content) & {*varied, ""}:
             parse(model, content, "study", f"{where}.grid{kind}")
-    return make_spec(study, data, facts, config, training, where)
+    return make_spec(study, data, facts, config, training, where, augment=request.augment)
 
 
 def _point_name(field: str, value: Any) -> str:

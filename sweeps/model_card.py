@@ -10,7 +10,7 @@ import numpy as np
 
 from medrec.evaluation import metrics
 from medrec.light import model_facts
-from medrec.metrics._base import Metric
+from medrec.measures import Measure
 from sweeps.archive import without_places
 from sweeps.choice import Choice
 from sweeps.evaluate import evaluate_arms, metric_names
@@ -129,7 +129,7 @@ def on_test(store: ResultsStore, record: StudyRecord, arm: Arm) -> dict[str, Val
     return {name: found.estimate(name, arm.name) for name in scores.metrics}
 
 
-def _one(values: dict[str, float], name: str, known: dict[str, Metric]) -> str:
+def _one(values: dict[str, float], name: str, known: dict[str, Measure]) -> str:
     return f"{values[name]:.{known[name].decimals}f}" if name in values else "–"
 
 

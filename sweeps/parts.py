@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from medrec.light import ModelFacts
-from medrec.spec import KnowledgeSpec, Training
+from medrec.spec import Augment, KnowledgeSpec, Training
 from search_spaces._base import Ablation
 from sweeps.errors import StudyError
 from sweeps.study import ArmRequest, near
@@ -34,6 +34,7 @@ def all_parts(
         *facts.config.model_fields,
         *(f"training.{setting}" for setting in Training.model_fields),
         *(f"knowledge.{table}" for table in _TABLES),
+        *(f"augment.{setting}" for setting in _augmenting(facts)),
     ]
     for name, part in request.parts.items():
         place = f"field {where}.parts.{name}"
@@ -48,6 +49,11 @@ def all_parts(
                 raise StudyError(f"{place}.changes.{changed}: no such setting.{hint}")
     own = {name: Ablation(part.title, part.changes) for name, part in request.parts.items()}
     return {**declared, **own}
+
+
+def _augmenting(facts: ModelFacts) -> list[str]:
+    """Returns the settings of generated patients; only recommenders train on them."""
+    return list(Augment.model_fields) if facts.task == "recommendation" else []
 
 
 def united(parts: Mapping[str, Ablation], chosen: Iterable[str]) -> dict[str, Any]:

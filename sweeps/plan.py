@@ -8,10 +8,8 @@ settings of a re-tuned arm are what its search will find; `sweeps.retuned` adds 
 from dataclasses import dataclass
 from pathlib import Path
 
-from medrec import plugins
 from medrec.cohort import Cohort, Kind
-from medrec.metrics._base import Metric
-from medrec.spec import Resources, TrialSpec
+from medrec.spec import Resources, Task, TrialSpec
 from sweeps.cohort_facts import cohort_facts
 from sweeps.cohorts import StudyData
 from sweeps.designed import Entry, designed_arms
@@ -23,6 +21,7 @@ from sweeps.record import Arm, DdiGraph, StudyRecord
 from sweeps.search_plans import make_search
 from sweeps.specs import check_known
 from sweeps.study import CONTROLS, ArmRequest, Study, near
+from sweeps.tasks import for_task, measure_named, task_of
 from sweeps.visits import FEWEST, RARE
 
 
@@ -50,7 +49,9 @@ def make_plan(study: Study, data: StudyData) -> Plan:
     """
     for index, table in enumerate(study.tables):
         check_known("sweeps.tables", table, f"tables.{index}")
-    _check_primary(study.analysis.primary)
+    task = task_of(study)
+    study = for_task(study, task)
+    _check_primary(study.analysis.primary, task)
     entries = [
         *(
             _entry(study, data, ArmRequest(model=name), f"controls ({name})")
@@ -78,6 +79,7 @@ def make_plan(study: Study, data: StudyData) -> Plan:
     _check_distinct("designs", [design.name for design in designs])
     record = StudyRecord(
         name=study.name,
+        task=task,
         question=study.question,
         arms=tuple(arms),
         reference=study.reference,
@@ -110,7 +112,8 @@ def controls_of(study: Study) -> tuple[str, ...]:
     A comparison of models without them cannot say whether any of them is worth its training.
     """
     own = {request.model for request in study.arms}
-    by_default: tuple[str, ...] = CONTROLS if len(own.difference(CONTROLS)) > 1 else ()
+    compared = task_of(study) == "recommendation" and len(own.difference(CONTROLS)) > 1
+    by_default: tuple[str, ...] = CONTROLS if compared else ()
     wanted = by_default if study.controls is None else study.controls
     return tuple(model for model in wanted if model not in own)
 
@@ -126,10 +129,8 @@ def _entry(study: Study, data: StudyData, request: ArmRequest, where: str) -> En
     return designed_arms(study, data, request, where)
 
 
-def _check_primary(name: str) -> None:
-    check_known("medrec.metrics", name, "analysis.primary")
-    metric: Metric = plugins.load("medrec.metrics", name, "METRIC")
-    if metric.higher_is_better is None:
+def _check_primary(name: str, task: Task) -> None:
+    if measure_named(name, "analysis.primary", task).higher_is_better is None:
         raise StudyError(
             f"field analysis.primary: neither more nor fewer {name} is better by itself, so there "
             "could be no verdict. Take another metric."

@@ -19,7 +19,7 @@ from medrec import splits
 from medrec.cohort import Cohort
 from medrec.knowledge.tables import titles
 from medrec.light import model_facts
-from medrec.metrics._base import Metric
+from medrec.measures import Measure
 from medrec.predictions import Predictions
 from medrec.spec import KnowledgeSpec, ModelConfig
 from sweeps.errors import StoreError
@@ -103,7 +103,7 @@ def _write(table: pa.Table, out: Path) -> None:
 def _told(values: dict[str, float], settings: ModelConfig) -> str:
     from medrec.evaluation import metrics
 
-    known: dict[str, Metric] = metrics()
+    known: dict[str, Measure] = metrics()
     mark = "" if settings.comparable_scores else INCOMPARABLE
     told = ", ".join(
         f"{known[name].title} {value:.{known[name].decimals}f}"

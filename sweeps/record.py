@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from medrec.spec import Frozen, Protocol, TrialSpec
+from medrec.spec import Frozen, Protocol, Task, TrialSpec
 
 SCHEMA: Literal[2] = 2
 """Of what is written now. Schema 1 had neither analysis nor designs; it is read for ever."""
@@ -212,6 +212,7 @@ class StudyRecord(Frozen):
 
     schema_version: Literal[1, 2] = SCHEMA
     name: str
+    task: Task = Field(default="recommendation", description="what its models are for")
     question: str
     arms: tuple[Arm, ...]
     reference: str = Field(description="arm that every arm but an ablation is compared to")

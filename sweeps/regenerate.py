@@ -10,7 +10,7 @@ from pathlib import Path
 from medrec import plugins
 from medrec.errors import ConfigError
 from sweeps.cases import find_cases
-from sweeps.cases_page import NONE_COUNT, NOT_OPEN, render_cases
+from sweeps.cases_page import NO_RECOMMENDER, NONE_COUNT, NOT_OPEN, render_cases
 from sweeps.embeddings import Method, find_pictures
 from sweeps.figures._base import Drawing, Plot, to_png, to_svg
 from sweeps.figures._embeddings import draw as draw_embeddings
@@ -110,6 +110,9 @@ def _draw_embeddings(
 def _case_pages(store: ResultsStore, results: StudyResults) -> tuple[list[Path], str]:
     """Writes the page of cases, or removes an old one and returns why there is none."""
     record = results.record
+    if record.task != "recommendation":
+        store.remove("cases.html")
+        return [], NO_RECOMMENDER
     cases = find_cases(store, record) if record.cohort.open_data else None
     if cases is None:
         store.remove("cases.html")
@@ -135,7 +138,7 @@ def build_tables(results: StudyResults) -> dict[str, list[TableData]]:
     found = {}
     for name in results.record.tables or plugins.names("sweeps.tables"):
         table: Table = plugins.load("sweeps.tables", name, "TABLE")
-        built = table.build(results)
+        built = table.build(results) if results.record.task in table.tasks else None
         if built:
             found[name] = [footnotes(results, table) for table in built]
     return found
@@ -146,7 +149,7 @@ def draw_figures(results: StudyResults) -> list[tuple[Drawing, str]]:
     found = []
     for name in plugins.names("sweeps.figures"):
         plot: Plot = plugins.load("sweeps.figures", name, "FIGURE")
-        drawn = to_svg(plot, results)
+        drawn = to_svg(plot, results) if results.record.task in plot.tasks else None
         if drawn is not None:
             found.append(drawn)
     return found

@@ -6,13 +6,13 @@ that is run again, or goes on after a kill, comes to the same trials.
 
 from dataclasses import replace
 
-from medrec.evaluation import metrics
 from medrec.spec import TrialSpec
 from sweeps.best import best_records
 from sweeps.plan import Plan
 from sweeps.record import SearchPlan
 from sweeps.specs import configured, on_seeds
 from sweeps.store import ResultsStore
+from sweeps.tasks import known_measures
 
 
 def settle(plan: Plan, store: ResultsStore) -> Plan:
@@ -52,7 +52,7 @@ def _best(search: SearchPlan, store: ResultsStore) -> TrialSpec | None:
     ended = sum(record.get("state") not in (None, "running") for record in records)
     if ended < search.trials:
         return None
-    for record in best_records(search, records, metrics()):
+    for record in best_records(search, records, known_measures()):
         spec = _configured(search, record["params"])
         if spec is not None and spec.key == record["key"]:  # else of a search with other settings
             return spec

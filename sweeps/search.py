@@ -22,8 +22,6 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from medrec import plugins
-from medrec.metrics._base import Metric
 from medrec.spec import TrialSpec
 from search_spaces._base import contains
 from sweeps.errors import StoreError
@@ -33,6 +31,7 @@ from sweeps.space import from_json, suggest_from
 from sweeps.specs import configured, dimension_value
 from sweeps.store import ResultsStore
 from sweeps.suggestions import Row
+from sweeps.tasks import known_measures
 
 Record = dict[str, Any]
 
@@ -115,8 +114,7 @@ class Search:
 
     def _minimises(self, objective: str) -> bool:
         """Returns whether lower values of a metric are better."""
-        metric: Metric = plugins.load("medrec.metrics", objective, "METRIC")
-        return metric.higher_is_better is False
+        return known_measures()[objective].higher_is_better is False
 
     def spec(self, params: dict[str, Any]) -> TrialSpec:
         """Returns the base trial with these settings."""

@@ -8,15 +8,15 @@ from optuna.distributions import BaseDistribution
 
 from medrec import plugins
 from medrec.light import ModelFacts
-from medrec.metrics._base import Metric
-from medrec.spec import KnowledgeSpec, Training, TrialSpec
+from medrec.spec import SELECT, KnowledgeSpec, Task, Training, TrialSpec
 from search_spaces._base import Conditions, contains, extremes
 from sweeps.cohorts import StudyData
 from sweeps.errors import StudyError
 from sweeps.record import SearchPlan
 from sweeps.space import narrowed, to_json
-from sweeps.specs import check_known, dimension_value, known_model, make_spec, remarks
+from sweeps.specs import dimension_value, known_model, make_spec, remarks
 from sweeps.study import SearchRequest, Study, near, parse
+from sweeps.tasks import known_measures, measure_named
 
 FLOOR = 0.5  # of the training visits' medications; see Budget.medication_floor
 
@@ -28,6 +28,7 @@ def make_search(
     where: str,
     knowledge: KnowledgeSpec | None = None,
     without: Collection[str] = (),
+    augment: dict[str, Any] | None = None,
 ) -> SearchPlan:
     """Returns the plan of a search.
 
@@ -38,13 +39,16 @@ def make_search(
         where: field of the study, for messages.
         knowledge: located knowledge; the study's by default.
         without: dimensions that are left out of the space asked for.
+        augment: generated patients to train on, if any.
 
     Raises:
         StudyError: an objective, dimension, range or setting is wrong.
     """
     facts = known_model(request.model, where)
-    base = make_spec(study, data, facts, request.config, request.training, where, knowledge)
-    objectives = _objectives(request, where)
+    base = make_spec(
+        study, data, facts, request.config, request.training, where, knowledge, augment
+    )
+    objectives = _objectives(request, facts.task, where)
     asked = narrowed(_space(request.model, where), request.space, f"{where}.space")
     space = {name: values for name, values in asked.items() if name not in without}
     for dimension, distribution in space.items():
@@ -54,7 +58,7 @@ def make_search(
     if floor is None and "ddi_rate" in objectives:
         floor = FLOOR * data.training_medications()
     stopping = request.early_stopping
-    first: Metric = plugins.load("medrec.metrics", objectives[0], "METRIC")
+    first = known_measures()[objectives[0]]
     if stopping is not None and first.higher_is_better is False:
         raise StudyError(
             f"field {where}.early_stopping: trials are stopped by the first objective, and by its "
@@ -126,16 +130,17 @@ def set_by_parts(model: str, changed: Iterable[str], arm: TrialSpec, full: Trial
     return found | closed
 
 
-def _objectives(request: SearchRequest, where: str) -> tuple[str, ...]:
+def _objectives(request: SearchRequest, task: Task, where: str) -> tuple[str, ...]:
     objective = request.objective
+    if "objective" not in request.model_fields_set:
+        objective = SELECT[task][0]
     objectives = (objective,) if isinstance(objective, str) else objective
     if not objectives or len(set(objectives)) < len(objectives):
         raise StudyError(
             f"field {where}.objective: give one or several distinct metrics, not {objectives}."
         )
     for name in objectives:
-        check_known("medrec.metrics", name, f"{where}.objective")
-        if plugins.load("medrec.metrics", name, "METRIC").higher_is_better is None:
+        if measure_named(name, f"{where}.objective", task).higher_is_better is None:
             raise StudyError(
                 f"field {where}.objective: neither more nor fewer {name} is better by itself. "
                 "Take another metric."

@@ -9,12 +9,12 @@ from pydantic import TypeAdapter, ValidationError
 from medrec import plugins
 from medrec.errors import MedrecError
 from medrec.light import ModelFacts, model_facts
-from medrec.spec import CohortRef, KnowledgeSpec, ModelConfig, Training, TrialSpec
+from medrec.spec import Augment, CohortRef, KnowledgeSpec, ModelConfig, Training, TrialSpec
 from search_spaces._base import Ablation
 from sweeps.cohorts import StudyData
 from sweeps.errors import StudyError
 from sweeps.record import Name, SearchPlan
-from sweeps.study import Study, parse
+from sweeps.study import Study, near, parse
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
@@ -60,6 +60,7 @@ def make_spec(
     training: dict[str, Any],
     where: str,
     knowledge: KnowledgeSpec | None = None,
+    augment: dict[str, Any] | None = None,
 ) -> TrialSpec:
     """Returns the first seed's spec, its settings complete.
 
@@ -71,6 +72,7 @@ def make_spec(
         training: the loop's settings that are not the study's.
         where: field of the study, for messages.
         knowledge: located knowledge; the study's by default.
+        augment: generated patients to train on, if any.
 
     Raises:
         StudyError: a setting is wrong.
@@ -92,6 +94,35 @@ def make_spec(
         cohort=CohortRef(path=str(data.path), fingerprint=data.cohort.fingerprint),
         seed=study.seeds[0],
         resources=study.resources,
+        augment=_augment(facts, augment, f"{where}.augment") if augment else None,
+    )
+
+
+def _augment(facts: ModelFacts, content: dict[str, Any], where: str) -> Augment:
+    """Returns the request for generated patients, the generator's settings written out.
+
+    Raises:
+        StudyError: it is asked of what is no recommender, or a setting is wrong.
+    """
+    if facts.task != "recommendation":
+        raise StudyError(f"field {where}: {facts.name} recommends nothing; leave it out.")
+    asked: Augment = parse(Augment, content, "study", where)
+    generators = plugins.names("medrec.generation")
+    if asked.generator not in generators:
+        hint = near(asked.generator, generators)
+        raise StudyError(
+            f"field {where}.generator: no generator {asked.generator!r}.{hint} There are "
+            f"{generators}."
+        )
+    own = model_facts(asked.generator)
+    settings = parse(own.config, asked.config, "study", f"{where}.config")
+    loop = {**own.training.model_dump(), **asked.training}
+    training: Training = parse(Training, loop, "study", f"{where}.training")
+    return asked.model_copy(
+        update={
+            "config": settings.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+        }
     )
 
 

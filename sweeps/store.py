@@ -4,7 +4,10 @@ study.json                      what the study is about (`sweeps.record`)
 visits.parquet                  service, age band, … of each test visit (`sweeps.visits`)
 trials/<key>/trial.json         spec, best epoch, validation, times, failed attempts, versions
              history.parquet    a row an epoch: training loss, validation metrics, seconds
-             predictions.parquet  a row a test visit: true set, chosen set, scores
+             predictions.parquet  a row a test visit: true set, chosen set, scores; or, of what
+                                is no recommender:
+             measures.parquet   a row a unit (test patient, code): terms of each measure
+             tree.json          the learned hierarchy, of a builder of hierarchies
              model.safetensors  weights of the best validation epoch; a slim copy has none
              manifest.json      size and sha256 of the files above
 failed/<key>.json               why a trial failed, how often, and the seconds lost
@@ -24,13 +27,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from medrec.measures import Measured
 from medrec.predictions import Predictions
 from sweeps import trial_files
 from sweeps.errors import DamagedTrialError, StoreError
 from sweeps.notes import Notes
 from sweeps.places import LocalPlace, Place
 from sweeps.record import StudyRecord
-from sweeps.trial_folders import FILES, FOLDER, WEIGHTS, TrialFolders, damaged
+from sweeps.trial_folders import (
+    FOLDER,
+    FURTHER,
+    MEASURES,
+    PREDICTIONS,
+    WEIGHTS,
+    TrialFolders,
+    damaged,
+)
 from sweeps.visits import FILE, VisitFacts, from_parquet, to_parquet
 
 SCHEMA = 1
@@ -48,13 +60,27 @@ class StoredTrial:
         summary: `trial.json`: spec, best_epoch, validation (metrics), seconds, started, ended,
             failed_attempts (where there were any), environment.
         history: columns of `history.parquet`, each a list with one value an epoch.
-        predictions: of the test split.
+        found: predictions of the test split by a recommender, measures of what is none.
     """
 
     key: str
     summary: dict[str, Any]
     history: dict[str, list[float]]
-    predictions: Predictions
+    found: Predictions | Measured
+
+    @property
+    def predictions(self) -> Predictions:
+        """Predictions of the test split; of a recommender alone."""
+        if isinstance(self.found, Measured):
+            raise StoreError(f"Trial {self.key} is of no recommender, and has no predictions.")
+        return self.found
+
+    @property
+    def measured(self) -> Measured:
+        """Measures of what is no recommender."""
+        if not isinstance(self.found, Measured):
+            raise StoreError(f"Trial {self.key} is of a recommender, and has no measures.")
+        return self.found
 
 
 class ResultsStore(Notes):
@@ -150,7 +176,7 @@ class ResultsStore(Notes):
         key: str,
         summary: dict[str, Any],
         history: list[dict[str, float]],
-        predictions: Predictions,
+        found: Predictions | Measured,
         weights: bytes,
     ) -> None:
         """Stores a finished trial, whole or not at all. A key already stored stays.
@@ -158,11 +184,16 @@ class ResultsStore(Notes):
         Raises:
             StoreError: the files cannot be written (disk full, no permission).
         """
+        if isinstance(found, Measured):
+            summary = {**summary, "facts": dict(found.facts)}
+            evidence = {MEASURES: trial_files.measures_to_bytes(found), **found.files}
+        else:
+            evidence = {PREDICTIONS: trial_files.predictions_to_bytes(found)}
         head = json.dumps({**summary, "schema": SCHEMA, "key": key}, indent=2, sort_keys=True)
         files = {
             "trial.json": head.encode(),
             "history.parquet": trial_files.history_to_bytes(history),
-            "predictions.parquet": trial_files.predictions_to_bytes(predictions),
+            **evidence,
             WEIGHTS: weights,
         }
         self.save_files(key, files)
@@ -193,10 +224,21 @@ class ResultsStore(Notes):
         Raises:
             DamagedTrialError: a file is missing or differs from its manifest.
         """
-        data = self._trials.read(key, "predictions.parquet")
-        with self._understood(key, "predictions.parquet"):
+        summary, history = self.summary(key), self.history(key)
+        if MEASURES in self._trials.manifest(key):
+            data = self._trials.read(key, MEASURES)
+            with self._understood(key, MEASURES):
+                measured = trial_files.measures_from_bytes(data, summary.get("facts", {}))
+            return StoredTrial(key, summary, history, measured)
+        data = self._trials.read(key, PREDICTIONS)
+        with self._understood(key, PREDICTIONS):
             predictions = trial_files.predictions_from_bytes(data)
-        return StoredTrial(key, self.summary(key), self.history(key), predictions)
+        return StoredTrial(key, summary, history, predictions)
+
+    def further(self, key: str) -> dict[str, bytes]:
+        """Returns the files of `FURTHER` that the trial has, checksums verified."""
+        names = [name for name in FURTHER if name in self._trials.manifest(key)]
+        return {name: self._trials.read(key, name) for name in names}
 
     def summary(self, key: str) -> dict[str, Any]:
         """Returns `trial.json` of a stored trial, its checksum verified.
@@ -250,7 +292,8 @@ class ResultsStore(Notes):
 
     def content(self, key: str) -> dict[str, bytes]:
         """Returns every file of a stored trial but its weights, checksums verified."""
-        return {name: self._trials.read(key, name) for name in FILES}
+        names = [name for name in self._trials.manifest(key) if name != WEIGHTS]
+        return {name: self._trials.read(key, name) for name in names}
 
     def set_aside(self, key: str) -> str:
         """Moves a damaged trial to `damaged/`, so that its key counts as missing; says where."""

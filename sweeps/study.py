@@ -83,7 +83,7 @@ class Budget(Frozen):
     sampler_seed: int = Field(default=0, ge=0)
 
 
-Objective = Literal["jaccard", "f1", "prauc", "ddi_rate"]
+Objective = Literal["jaccard", "f1", "prauc", "ddi_rate", "log_likelihood", "parent_recall"]
 
 
 class TuningRequest(Budget):
@@ -114,7 +114,7 @@ class PartRequest(Frozen):
     changes: dict[str, Any] = Field(
         min_length=1,
         description="settings of an arm with this part changed: a field of the model's settings, "
-        "training.FIELD, or knowledge.FIELD",
+        "training.FIELD, knowledge.FIELD, or augment.FIELD",
     )
 
 
@@ -129,6 +129,11 @@ class ArmRequest(Frozen):
     title: str | None = Field(default=None, description="in tables; default: the model's title")
     config: dict[str, Any] = Field(default_factory=dict, description="settings of the model")
     training: dict[str, Any] = Field(default_factory=dict, description="settings of the loop")
+    augment: dict[str, Any] | None = Field(
+        default=None,
+        description="generated patients to train on beside the real ones: {generator, ratio, "
+        "real, config, training}",
+    )
     ablations: Literal["all"] | tuple[str, ...] = Field(
         default=(), description="names from search_spaces/<model>.py, or `all`"
     )

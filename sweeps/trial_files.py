@@ -7,7 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from medrec.measures import Measured
 from medrec.predictions import Predictions
+
+_ABOVE, _BELOW = "_numerator", "_denominator"
 
 
 def history_to_bytes(rows: list[dict[str, float]]) -> bytes:
@@ -58,6 +61,24 @@ def predictions_from_bytes(data: bytes) -> Predictions:
         chosen=sets["chosen"],
         scores=matrix,
     )
+
+
+def measures_to_bytes(measured: Measured) -> bytes:
+    """Returns `measures.parquet`: a row a unit, numerator and denominator of each measure."""
+    columns: dict[str, np.ndarray] = {"unit": measured.units}
+    for name, (above, below) in measured.terms.items():
+        columns |= {f"{name}{_ABOVE}": above, f"{name}{_BELOW}": below}
+    return _parquet(pa.table(columns))
+
+
+def measures_from_bytes(data: bytes, facts: dict[str, float]) -> Measured:
+    """Returns what `measures_to_bytes` wrote; the facts stand in `trial.json`."""
+    table = _table(data)
+    names = [name.removesuffix(_ABOVE) for name in table.column_names if name.endswith(_ABOVE)]
+    terms = {
+        name: (table[name + _ABOVE].to_numpy(), table[name + _BELOW].to_numpy()) for name in names
+    }
+    return Measured(table["unit"].to_numpy(), terms, facts)
 
 
 def _table(data: bytes) -> pa.Table:

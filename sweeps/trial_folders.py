@@ -17,7 +17,7 @@ import json
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,8 +26,11 @@ from sweeps.places import LocalPlace, Place
 
 FOLDER = "trials"
 MANIFEST = "manifest.json"
-FILES = ("trial.json", "history.parquet", "predictions.parquet")
+HEAD = ("trial.json", "history.parquet")
+PREDICTIONS, MEASURES = "predictions.parquet", "measures.parquet"
 WEIGHTS = "model.safetensors"
+FURTHER = ("tree.json",)
+"""What trials of some models leave besides."""
 Manifest = dict[str, dict[str, Any]]
 
 
@@ -146,8 +149,7 @@ class TrialFolders:
         name = f"{FOLDER}/{key}/{MANIFEST}"
         try:
             content = json.loads(self.place.read(name))
-            files = (*FILES, WEIGHTS) if WEIGHTS in content else FILES
-            return {file: {"at": file, **content[file]} for file in files}
+            return {file: {"at": file, **content[file]} for file in wanted(content)}
         except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
             why = getattr(error, "strerror", None) or "it is no manifest"
             raise DamagedTrialError(damaged(self.place.at(name), why)) from error
@@ -183,6 +185,15 @@ class TrialFolders:
         return data
 
 
+def wanted(names: Collection[str]) -> tuple[str, ...]:
+    """Returns the files that a trial with a manifest of these names must have.
+
+    Weights may have been left out of a copy; a recommender leaves predictions, others measures.
+    """
+    found = MEASURES if MEASURES in names else PREDICTIONS
+    return (*HEAD, found, *(name for name in (WEIGHTS, *FURTHER) if name in names))
+
+
 def damaged(where: str, why: str) -> str:
     """Returns the message of a damaged trial."""
     return (
@@ -215,7 +226,7 @@ def _whole(folder: str) -> bool | None:
     except (OSError, ValueError):
         return False
     try:
-        wanted = (*FILES, WEIGHTS) if WEIGHTS in manifest else FILES
-        return all(os.stat(f"{folder}/{n}").st_size == manifest[n]["bytes"] for n in wanted)  # noqa: PTH116
+        names = wanted(manifest)
+        return all(os.stat(f"{folder}/{n}").st_size == manifest[n]["bytes"] for n in names)  # noqa: PTH116
     except (OSError, TypeError, KeyError, IndexError):
         return False

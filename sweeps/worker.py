@@ -215,7 +215,7 @@ def _run_and_store(
     lost = store.failed_attempts(spec.key)
     if lost["attempts"]:
         summary["failed_attempts"] = lost
-    store.save(spec.key, summary, list(result.history), result.predictions, result.weights)
+    store.save(spec.key, summary, list(result.history), result.found, result.weights)
     for row in held:
         report(row)
 

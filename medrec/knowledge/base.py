@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from jaxtyping import Bool
 from medrec import splits
 from medrec.cohort import KINDS, Codes, Cohort, Kind
 from medrec.errors import KnowledgeError
-from medrec.knowledge import tables
+from medrec.knowledge import ontologies, tables
 from medrec.knowledge.built_in import built_in_bundle, built_in_fingerprint
 from medrec.knowledge.bundle import Bundle, open_bundle, vocabulary_digest
 from medrec.knowledge.molecules import Molecules, load_molecules
-from medrec.spec import KnowledgeSpec
+from medrec.knowledge.planted_titles import planted_titles
+from medrec.spec import KnowledgeSpec, Ontology
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Knowledge:
         training_visits: codes of each visit of a *training* patient, for graphs made of visits.
         bundle: hierarchies, relations and text vectors: the study's, or the built-in one.
         cache: folder for derived molecule graphs; None computes them anew.
+        planted_titles: invented titles of a synthetic cohort's codes, by node; none elsewhere.
     """
 
     diagnoses: int
@@ -47,6 +49,13 @@ class Knowledge:
     training_visits: Mapping[Kind, Codes]
     bundle: Bundle
     cache: Path | None = None
+    planted_titles: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def titles(self) -> tuple[str, ...]:
+        """Title of each node of the bundle, or "": a planted one where the bundle has none."""
+        named = zip(self.bundle.nodes, self.bundle.titles, strict=True)
+        return tuple(title or self.planted_titles.get(name, "") for name, title in named)
 
     def require_structures(self, model: str) -> None:
         """Raises `KnowledgeError`, which names the model, if no drug class has a structure."""
@@ -119,14 +128,23 @@ def read_tables(spec: KnowledgeSpec, cohort: Cohort) -> Tables:
         structures = tables.read_structures(spec.structures)
         parts = tables.fingerprint(pairs, structures) + built_in_fingerprint()
         digest = hashlib.sha256(parts.encode()).hexdigest()
-        return Tables(pairs, structures, None, digest)
+        return Tables(pairs, structures, None, _with_ontology(digest, spec.ontology))
     bundle = open_bundle(Path(spec.bundle))
     if bundle.vocabulary != vocabulary_digest(cohort):
         raise KnowledgeError(
             f"The knowledge bundle {spec.bundle} was made for a cohort with other codes. Make one "
             "for this cohort with `medsweep data knowledge --cohort DIR --out DIR`."
         )
-    return Tables(tuple(bundle.interactions), bundle.structures, bundle, bundle.fingerprint)
+    digest = _with_ontology(bundle.fingerprint, spec.ontology)
+    return Tables(tuple(bundle.interactions), bundle.structures, bundle, digest)
+
+
+def _with_ontology(digest: str, ontology: Ontology) -> str:
+    """Returns the fingerprint of knowledge under a hierarchy; the usual one changes nothing."""
+    if ontology == "icd":
+        return digest
+    text = f"{digest} {ontology} {ontologies.VERSION}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_knowledge(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None = None) -> Knowledge:
@@ -155,6 +173,20 @@ def load_knowledge(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None = Non
         genders=len(cohort.genders),
         groups=len(cohort.groups),
         training_visits=training_visits(cohort),
-        bundle=found.bundle or built_in_bundle(cohort, found.interactions, found.structures),
+        bundle=_under(
+            spec.ontology,
+            found.bundle or built_in_bundle(cohort, found.interactions, found.structures),
+            cohort,
+        ),
         cache=cache,
+        planted_titles=planted_titles() if cohort.provenance.dataset == "synthetic" else {},
     )
+
+
+def _under(ontology: Ontology, bundle: Bundle, cohort: Cohort) -> Bundle:
+    """Returns the bundle with the hierarchy; a learned one is put in its place once learned."""
+    if ontology == "none":
+        return ontologies.without_parents(bundle)
+    if ontology == "ccs":
+        return ontologies.in_categories(bundle, cohort.vocabulary)
+    return bundle

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from medrec.spec import SELECT, Task
 from sweeps.record import Arm
 from sweeps.statistics.results import StudyResults
 
@@ -59,6 +60,7 @@ class Plot:
 
     title: str
     draw: Callable[[StudyResults], Drawing | None]
+    tasks: tuple[Task, ...] = tuple(SELECT)
 
 
 def canvas(height: float) -> "Figure":

@@ -183,4 +183,4 @@ def _caption(seeds: int, attained: bool) -> str:
     )
 
 
-FIGURE = Plot("Jaccard and DDI rate", draw)
+FIGURE = Plot("Jaccard and DDI rate", draw, tasks=("recommendation",))

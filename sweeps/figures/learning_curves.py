@@ -1,4 +1,7 @@
-"""Learning curves: validation Jaccard by epoch, one line an arm, with the range over seeds."""
+"""Learning curves: validation Jaccard by epoch, one line an arm, with the range over seeds.
+
+In studies of other things than recommenders: the validation measure that chose the epoch.
+"""
 
 import numpy as np
 from jaxtyping import Float64
@@ -31,7 +34,11 @@ def draw(results: StudyResults) -> Drawing | None:
             epochs, mean, label=shorten(title), markevery=(start, every), markersize=5, **own
         )
     plain.set_xlabel("Epoch", color=INK)
-    plain.set_ylabel("Validation Jaccard (fraction)", color=INK)
+    name = "jaccard"
+    if results.record.task != "recommendation":
+        name = results.record.protocol.select
+    measure = results.metrics[name]
+    plain.set_ylabel(f"Validation {measure.title} ({measure.unit})", color=INK)
     plain.locator_params(axis="x", integer=True)
     legend(figure, *plain.get_legend_handles_labels())
     last = "; ".join(f"{title} {spread(rows)[1][-1]:.3f}" for _, title, rows in shown)
@@ -39,7 +46,7 @@ def draw(results: StudyResults) -> Drawing | None:
         name="learning_curves",
         title="Learning curves",
         figure=figure,
-        description=f"Validation Jaccard by epoch; at the last epoch: {last}.",
+        description=f"Validation {measure.title} by epoch; at the last epoch: {last}.",
         caption="Mean over training seeds; the band reaches from the lowest to the highest seed. "
         "Where seeds stopped at different epochs, later ones rest on those still training. "
         "Arms with a single epoch are not shown.",
@@ -47,11 +54,13 @@ def draw(results: StudyResults) -> Drawing | None:
 
 
 def curve(results: StudyResults, arm: Arm) -> Float64[np.ndarray, "seeds epochs"]:
-    """Returns validation Jaccard; NaN after a seed's last epoch."""
+    """Returns the validation values; NaN after a seed's last epoch."""
     found = []
+    select = results.record.protocol.select
+    shown = COLUMNS if results.record.task == "recommendation" else (select,)
     for key in sorted(set(arm.trials.values())):
         history = results.histories.get(key, {})
-        name = next((column for column in COLUMNS if column in history), None)
+        name = next((column for column in shown if column in history), None)
         if name is not None:
             found.append(np.array(history[name], dtype=np.float64))
     rows = np.full((len(found), max(map(len, found), default=0)), np.nan)

@@ -64,4 +64,4 @@ def draw(results: StudyResults) -> Drawing | None:
     )
 
 
-FIGURE = Plot("Performance profiles", draw)
+FIGURE = Plot("Performance profiles", draw, tasks=("recommendation",))

@@ -122,4 +122,4 @@ def _caption(results: StudyResults, counts: dict[str, Reliability]) -> str:
     return text
 
 
-FIGURE = Plot("Calibration of scores", draw)
+FIGURE = Plot("Calibration of scores", draw, tasks=("recommendation",))

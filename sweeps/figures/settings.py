@@ -199,4 +199,4 @@ def _description(columns: dict[str, list[Line]], truth: float) -> str:
     return f"Jaccard and DDI rate by setting: {listed}; prescribed DDI rate {truth:.3f}."
 
 
-FIGURE = Plot("Jaccard and DDI rate by setting", draw)
+FIGURE = Plot("Jaccard and DDI rate by setting", draw, tasks=("recommendation",))

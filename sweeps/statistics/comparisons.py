@@ -92,12 +92,22 @@ def arm_draws(sample: Sample) -> Float64[np.ndarray, "resamples metrics arms"]:
     )
 
 
-def estimates(sample: Sample, draws: Float64[np.ndarray, "resamples metrics arms"]) -> Contrasts:
-    """Returns every arm by itself; intervals are cut off at 0, since no metric is negative."""
+def estimates(
+    sample: Sample,
+    draws: Float64[np.ndarray, "resamples metrics arms"],
+    least: Float64[np.ndarray, " metrics"] | None = None,
+) -> Contrasts:
+    """Returns every arm by itself.
+
+    Args:
+        sample: what there is.
+        draws: of the arms' estimates.
+        least: smallest value that each metric can have, where intervals are cut off; default: 0.
+    """
     found = contrasts(sample, draws, np.eye(sample.present.shape[0]))
-    return Contrasts(
-        **{**vars(found), "low": np.maximum(found.low, 0.0), "t_low": np.maximum(found.t_low, 0.0)}
-    )
+    floor = 0.0 if least is None else least[:, None]
+    cut = {name: np.maximum(getattr(found, name), floor) for name in ("low", "t_low")}
+    return Contrasts(**{**vars(found), **cut})
 
 
 def differences(

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from medrec.metrics._base import Metric
+from medrec.measures import Measure
 from sweeps.evaluate import Scores
 from sweeps.record import Analysis
 from sweeps.statistics import families
@@ -79,7 +79,7 @@ class Inference:
     def __init__(
         self,
         scores: Scores,
-        metrics: Mapping[str, Metric],
+        metrics: Mapping[str, Measure],
         references: Sequence[str],
         analysis: Analysis,
         resamples: int,
@@ -115,7 +115,8 @@ class Inference:
     @cached_property
     def estimates(self) -> Contrasts:
         """Every arm by itself."""
-        return estimates(self.sample, self._draws)
+        signed = [self.metrics[name].signed for name in self.scores.metrics]
+        return estimates(self.sample, self._draws, np.where(signed, -np.inf, 0.0))
 
     @cached_property
     def differences(self) -> Contrasts:

@@ -4,8 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from medrec.evaluation import metrics
-from medrec.metrics._base import Metric
+from medrec.measures import Measure
 from medrec.predictions import Predictions
 from sweeps.attempts import Unfinished, unfinished
 from sweeps.errors import DamagedTrialError
@@ -17,6 +16,7 @@ from sweeps.statistics.reliability import Reliability, reliability
 from sweeps.statistics.verdicts import Verdict
 from sweeps.store import ResultsStore
 from sweeps.subgroups import Subgroup, subgroups
+from sweeps.tasks import measures_of
 from sweeps.visits import Rows, VisitFacts
 
 INCOMPARABLE = "‡"
@@ -56,7 +56,7 @@ class StudyResults:
     """
 
     record: StudyRecord
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Measure]
     scores: Mapping[Scope, Scores]
     summaries: Mapping[str, dict[str, Any]]
     histories: Mapping[str, dict[str, list[float]]]
@@ -69,6 +69,13 @@ class StudyResults:
     calibration: Mapping[str, Reliability] = field(default_factory=dict)
     unfinished: Mapping[str, Unfinished] = field(default_factory=dict)
     _inferences: dict[Scope, Inference] = field(default_factory=dict, repr=False)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Names of the measures that tables comparing arms show: of recommenders all."""
+        main = [name for name, measure in self.metrics.items() if measure.main]
+        primary = self.record.analysis.primary
+        return tuple(main if primary in main else [primary, *main])
 
     def arm(self, name: str) -> Arm:
         """Returns the arm of that name."""
@@ -130,14 +137,14 @@ class StudyResults:
         return int(scores.expected[scores.arms.index(arm)].sum())
 
 
-def marked(value: Value | None, metric: Metric, *models: Arm | SearchPlan) -> Value | None:
+def marked(value: Value | None, metric: Measure, *models: Arm | SearchPlan) -> Value | None:
     """Returns the value, marked if the metric is about scores that cannot be compared."""
     if value is None or comparable(metric, *models):
         return value
     return replace(value, mark=INCOMPARABLE)
 
 
-def comparable(metric: Metric, *models: Arm | SearchPlan | PublishedRow) -> bool:
+def comparable(metric: Measure, *models: Arm | SearchPlan | PublishedRow) -> bool:
     """Returns whether a metric of these models can be compared with that of others."""
     return not metric.of_scores or all(model.comparable_scores for model in models)
 
@@ -159,8 +166,9 @@ def gather(store: ResultsStore, tables: Collection[str] = ALL_SCOPES) -> StudyRe
     """
     record = store.study()
     facts = store.visits()
-    services = _service_scopes(facts) if "services" in tables else {}
-    groups = subgroups(facts, record) if "subgroups" in tables else ()
+    of_visits = record.task == "recommendation"
+    services = _service_scopes(facts) if of_visits and "services" in tables else {}
+    groups = subgroups(facts, record) if of_visits and "subgroups" in tables else ()
     rows = {**ROWS, **services, **{group.scope: group.rows for group in groups}}
     drugs = {group.scope: group.drugs for group in groups if group.drugs is not None}
     damaged: dict[str, str] = {}
@@ -180,7 +188,7 @@ def gather(store: ResultsStore, tables: Collection[str] = ALL_SCOPES) -> StudyRe
     searched = _searched(store, sorted(tried - used))
     return StudyResults(
         record=record,
-        metrics=metrics(),
+        metrics=measures_of(record.task),
         scores=scores,
         summaries={key: store.summary(key) for key in keys},
         histories={key: store.history(key) for key in (*keys, *searched)},

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from medrec.spec import SELECT, Task
 from sweeps.evaluate import Scope
 from sweeps.record import LEAKING, Arm
 from sweeps.statistics.inference import Value
@@ -88,11 +89,13 @@ class Table:
         title: name for people.
         build: makes the tables, or returns None where it does not apply.
         needs: what a study must have for it to apply, "arms with ablations" say.
+        tasks: kinds of studies that it is made for.
     """
 
     title: str
     build: Callable[[StudyResults], Sequence[TableData] | None]
     needs: str
+    tasks: tuple[Task, ...] = tuple(SELECT)
 
 
 def text_column(key: str, title: str) -> Column:
@@ -240,6 +243,14 @@ def cohort_sentence(results: StudyResults) -> str:
     """Returns cohort, split, order of visits, threshold, selection and interaction graph."""
     record = results.record
     cohort, graph = record.cohort, record.ddi
+    if record.task != "recommendation":
+        chosen = results.metrics[record.protocol.select].title
+        return (
+            f"Cohort {cohort.name} (fingerprint {cohort.fingerprint[:12]}): "
+            f"{cohort.counts['patients']:,.0f} patients, {cohort.counts['visits']:,.0f} visits, "
+            f"{cohort.counts['train_patients']:,.0f} patients to train on; split {cohort.split}; "
+            f"settings and epochs chosen by validation {chosen}."
+        )
     drugs = len(record.medications)
     every = drugs * (drugs - 1) // 2
     density = len(graph.pairs) / every if every else 0.0
@@ -256,16 +267,18 @@ def cohort_sentence(results: StudyResults) -> str:
 
 def interval_sentence(results: StudyResults, reference: str) -> str:
     """Returns what the intervals are and over what; `reference` says what Δ is taken to."""
-    return f"{estimate_sentence(results)} Δ: arm minus {reference}, same patients drawn."
+    units = units_word(results)
+    return f"{estimate_sentence(results)} Δ: arm minus {reference}, same {units} drawn."
 
 
 def estimate_sentence(results: StudyResults, scope: Scope = "all") -> str:
     """Returns what the estimates and their intervals are, and over what."""
     record = results.record
     seeds = ", ".join(str(seed) for seed in record.seeds)
+    units = "held-out codes" if record.task == "hierarchy" else "test patients"
     return (
         f"Estimates are means over training seeds ({seeds}); in brackets {LEVEL:.0%} intervals "
-        f"over training seeds and test patients: {methods_text(results, scope)}. Intervals are "
+        f"over training seeds and {units}: {methods_text(results, scope)}. Intervals are "
         "not adjusted for multiple comparisons; verdicts are."
     )
 
@@ -326,15 +339,38 @@ def marks_sentence(results: StudyResults, arms: Iterable[Arm], scope: Scope) -> 
     )
 
 
+def units_word(results: StudyResults) -> str:
+    """Returns what intervals are over, besides training seeds."""
+    return "codes" if results.record.task == "hierarchy" else "patients"
+
+
+def scope_words(results: StudyResults, scope: Scope = "all") -> str:
+    """Returns what of the test split counts."""
+    if results.record.task == "generation":
+        return "generated against real patients"
+    if results.record.task == "hierarchy":
+        return "codes whose parents or matches were held out"
+    return "all visits" if scope == "all" else "transitions only (first visits left out)"
+
+
+def counted(results: StudyResults, scope: Scope) -> str:
+    """Returns how many units there are."""
+    scores = results.scores[scope]
+    if results.record.task == "hierarchy":
+        return f"{len(scores.patients):,} codes"
+    if results.record.task == "generation":
+        visits = results.record.cohort.counts["test_visits"]
+        return f"{len(scores.patients):,} real patients, {visits:,.0f} visits"
+    return f"{len(scores.patients):,} patients, {scores.visits:,} visits"
+
+
 def caption(results: StudyResults, arms: Sequence[Arm], scope: Scope, reference: Arm) -> str:
     """Returns everything needed to read the numbers, and what is missing."""
-    scores = results.scores[scope]
-    where = "all visits" if scope == "all" else "transitions only (first visits left out)"
     directed = f"↑ higher is better, ↓ lower is better.{marks_sentence(results, arms, scope)}"
-    between = f"Δ: arm minus {reference.title}, same patients drawn."
+    between = f"Δ: arm minus {reference.title}, same {units_word(results)} drawn."
     return (
-        f"Study {results.record.name}, test split, {where}: {len(scores.patients):,} patients, "
-        f"{scores.visits:,} visits. {cohort_sentence(results)} "
+        f"Study {results.record.name}, test split, {scope_words(results, scope)}: "
+        f"{counted(results, scope)}. {cohort_sentence(results)} "
         f"{estimate_sentence(results, scope)} {between} "
         f"{directed}{holes_sentence(results, arms)}"
     )

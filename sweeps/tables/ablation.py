@@ -1,6 +1,5 @@
 """Ablation: a full model, then each arm with a part of it taken out, and what that changes."""
 
-from sweeps.evaluate import metric_names
 from sweeps.record import Arm
 from sweeps.statistics.results import StudyResults
 from sweeps.tables._base import Table, TableData, arm_columns, arm_row, caption
@@ -17,7 +16,7 @@ def build(results: StudyResults) -> list[TableData] | None:
 
 
 def _table(results: StudyResults, whole: Arm, parts: list[Arm]) -> TableData:
-    names, arms = metric_names(), [whole, *parts]
+    names, arms = results.compared, [whole, *parts]
     return TableData(
         name=f"ablation_{whole.name}",
         title=f"Ablation of {whole.title}",

@@ -4,7 +4,7 @@ Some published models skip each patient's first visit, others score it; both den
 given, so that no row gains from the choice.
 """
 
-from sweeps.evaluate import Scope, metric_names
+from sweeps.evaluate import Scope
 from sweeps.statistics.inference import Value
 from sweeps.statistics.results import StudyResults
 from sweeps.tables._base import Row, Table, TableData, arm_columns, arm_row, caption
@@ -32,17 +32,19 @@ def build(results: StudyResults) -> list[TableData] | None:
 
 def _table(results: StudyResults, scope: Scope) -> TableData:
     arms = [arm for arm in results.record.arms if arm.ablation is None]
-    names = metric_names()
+    names = results.compared
     reference = results.arm(results.record.reference)
-    rows = [arm_row(results, arm, scope, names, DIFFERENCES, reference) for arm in arms]
-    if scope == "all":
+    recommenders = results.record.task == "recommendation"
+    differences = DIFFERENCES if recommenders else (results.record.analysis.primary,)
+    rows = [arm_row(results, arm, scope, names, differences, reference) for arm in arms]
+    if recommenders and scope == "all":
         rows.append(_truth(results, names))
     return TableData(
         name="baselines" if scope == "all" else "baselines_transitions",
-        title=_TITLES[scope],
-        columns=arm_columns(results, names, DIFFERENCES),
+        title=_TITLES[scope] if recommenders else "Comparison of models",
+        columns=arm_columns(results, names, differences),
         rows=tuple(rows),
-        caption=caption(results, arms, scope, reference) + _NOTE,
+        caption=caption(results, arms, scope, reference) + (_NOTE if recommenders else ""),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from medrec.metrics._base import Metric
+from medrec.measures import Measure
 from sweeps.best import eligible
 from sweeps.record import SearchPlan
 from sweeps.statistics.budget import expected_maximum
@@ -86,7 +86,7 @@ def trial_budgets(most: int) -> tuple[int, ...]:
     return tuple(m for power in powers for step in STEPS if (m := step * 10**power) <= most)
 
 
-def _sign(metric: Metric) -> float:
+def _sign(metric: Measure) -> float:
     return -1.0 if metric.higher_is_better is False else 1.0
 
 

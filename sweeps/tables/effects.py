@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from sweeps.evaluate import metric_names
 from sweeps.record import Arm, Design
 from sweeps.statistics.comparisons import Contrasts
 from sweeps.statistics.factorial import TIMES, effect_contrasts
@@ -42,8 +41,7 @@ def _table(results: StudyResults, design: Design) -> TableData:
     names, weights = effect_contrasts(design.levels, design.factors)
     by_arm = [dict(zip(design.levels, row, strict=True)) for row in weights.tolist()]
     found = results.inference().contrasts(by_arm)
-    primary = metric_names().index(results.record.analysis.primary)
-    p = found.p[primary]
+    p = found.p[_axis(results, results.record.analysis.primary)]
     known = ~np.isnan(p)
     corrected = np.full(len(p), np.nan)
     corrected[known] = holm(found.p_family[primary][known])
@@ -69,7 +67,7 @@ def _columns(results: StudyResults) -> tuple[Column, ...]:
             unit=f"{results.metrics[name].unit}, changed minus as in the full model",
             signed=True,
         )
-        for name in metric_names()
+        for name in results.compared
     ]
     return (
         text_column("effect", "Effect"),
@@ -89,16 +87,21 @@ def _row(
     corrected: float,
 ) -> Row:
     values = tuple(
-        marked(_value(found, at, place), results.metrics[metric], full)
-        for at, metric in enumerate(metric_names())
+        marked(_value(found, _axis(results, metric), place), results.metrics[metric], full)
+        for metric in results.compared
     )
     primary = results.record.analysis.primary
     marks: dict[str, Mark] = {}
     higher = results.metrics[primary].higher_is_better
     if corrected < ALPHA and higher is not None and TIMES not in name:
-        gain = found.estimate[metric_names().index(primary), place] > 0
+        gain = found.estimate[_axis(results, primary), place] > 0
         marks[f"effect_{primary}"] = "better" if gain == higher else "worse"
     return Row((name, *values, _number(p), _number(corrected)), marks=marks)
+
+
+def _axis(results: StudyResults, metric: str) -> int:
+    """Returns the place of a metric in the arrays of scores."""
+    return results.scores["all"].metrics.index(metric)
 
 
 def _value(found: Contrasts, metric: int, place: int) -> Value | None:
@@ -120,9 +123,9 @@ def _caption(results: StudyResults, design: Design) -> str:
     )
     notes = "".join(f" {note}" for note in design.notes)
     return (
-        f"Study {results.record.name}, test split, all visits: {len(arms)} arms, each with "
-        f"{settings}. A main effect is the mean over arms with the part changed minus the mean "
-        "over arms with it as in the full model; an interaction (×) is half the difference "
+        f"Study {results.record.name}, test split, {scope_words(results)}: {len(arms)} "
+        f"arms, each with {settings}. A main effect is the mean over arms with the part changed "
+        "minus the mean over arms with it as in the full model; an interaction (×) is half the difference "
         "between the effect of one part where the other is changed and where it is not. p: "
         f"analytic crossed-variance t, {metric.title}; p Holm: corrected for the effects of this "
         "table, the other metrics are exploratory. Main effects that remain below "

@@ -1,6 +1,5 @@
 """Exploratory: differences in every metric but the primary one, with false discovery rates."""
 
-from sweeps.evaluate import metric_names
 from sweeps.record import Arm
 from sweeps.statistics.inference import Value
 from sweeps.statistics.results import StudyResults
@@ -20,7 +19,7 @@ from sweeps.tables._base import (
 
 def build(results: StudyResults) -> list[TableData] | None:
     """Returns the table; None where nothing can be compared."""
-    names = [name for name in metric_names() if name != results.record.analysis.primary]
+    names = [name for name in results.compared if name != results.record.analysis.primary]
     arms = [arm for arm in results.record.arms if results.comparison(arm.name) is not None]
     if not arms or not names:
         return None

@@ -75,4 +75,4 @@ def _caption(results: StudyResults) -> str:
     )
 
 
-TABLE = Table("Ten rounds of 80 %", build, needs="a stored trial")
+TABLE = Table("Ten rounds of 80 %", build, needs="a stored trial", tasks=("recommendation",))

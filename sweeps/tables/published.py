@@ -149,4 +149,6 @@ def _notes(table: PublishedTable) -> str:
     return f"Of the paper: {' '.join(notes)}" if notes else ""
 
 
-TABLE = Table("Published values", build, needs="`published` in the study")
+TABLE = Table(
+    "Published values", build, needs="`published` in the study", tasks=("recommendation",)
+)

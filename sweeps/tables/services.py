@@ -4,7 +4,7 @@ Departments differ in their patients, visits and drugs; a model may serve one we
 badly. Models are trained on all of them together here; published work trains one for each.
 """
 
-from sweeps.evaluate import Scope, metric_names
+from sweeps.evaluate import Scope
 from sweeps.record import Arm
 from sweeps.services import LEAST
 from sweeps.statistics.results import SERVICE, StudyResults
@@ -36,7 +36,7 @@ def build(results: StudyResults) -> list[TableData] | None:
         text_column("arm", "Arm"),
         count_column("visits", "Visits"),
         count_column("patients", "Patients"),
-        *(metric_column(results, name) for name in metric_names()),
+        *(metric_column(results, name) for name in results.compared),
     )
     return [
         TableData("services", "Comparison by service", columns, tuple(rows), _caption(results))
@@ -50,7 +50,7 @@ def _row(results: StudyResults, scope: Scope, arm: Arm, reference: Arm) -> Row:
         arm_title(results, arm, reference),
         scores.visits,
         len(scores.patients),
-        *(results.estimate(name, arm.name, scope) for name in metric_names()),
+        *(results.estimate(name, arm.name, scope) for name in results.compared),
     )
     return Row(cells, block=scope)
 
@@ -70,4 +70,9 @@ def _caption(results: StudyResults) -> str:
     )
 
 
-TABLE = Table("Comparison by service", build, needs="two services, one with 30 test visits")
+TABLE = Table(
+    "Comparison by service",
+    build,
+    needs="two services, one with 30 test visits",
+    tasks=("recommendation",),
+)

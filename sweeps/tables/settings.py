@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from sweeps.evaluate import metric_names
 from sweeps.record import Arm
 from sweeps.statistics.results import StudyResults
 from sweeps.tables._base import (
@@ -75,7 +74,7 @@ def value_text(value: Any) -> str:
 
 
 def _table(results: StudyResults, family: str, field: str, arms: list[Arm]) -> TableData:
-    names = metric_names()
+    names = results.compared
     reference = results.arm(results.record.reference)
     return TableData(
         name=f"settings_{family}_{field}",
@@ -93,7 +92,7 @@ def _column(field: str, arms: list[Arm]) -> Column:
 
 
 def _row(results: StudyResults, arm: Arm, field: str, reference: Arm) -> Row:
-    names = metric_names()
+    names = results.compared
     row = arm_row(results, arm, "all", names, names, reference)
     return Row((value_text(arm.varied[field]), *row.cells), marks=row.marks)
 

@@ -142,4 +142,9 @@ def _untold(results: StudyResults) -> str:
     )
 
 
-TABLE = Table("Subgroups", build, needs="two groups of 30 test visits and 10 patients")
+TABLE = Table(
+    "Subgroups",
+    build,
+    needs="two groups of 30 test visits and 10 patients",
+    tasks=("recommendation",),
+)

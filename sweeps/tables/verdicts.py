@@ -18,6 +18,7 @@ from sweeps.tables._base import (
     estimate_sentence,
     holes_sentence,
     over_all_visits,
+    scope_words,
     seeds_text,
     text_column,
 )
@@ -117,9 +118,9 @@ def _caption(results: StudyResults, arms: list[Arm], margin: float | None) -> st
         "file, Holm's correction."
     )
     return (
-        f"Study {results.record.name}, test split, all visits, primary metric {metric.title} "
-        f"({better[metric.higher_is_better]}). A family is the arms with the same reference. "
-        f"Helps or hurts: p below {ALPHA:g} after correction for the family by step-down max-T "
+        f"Study {results.record.name}, test split, {scope_words(results)}, primary "
+        f"metric {metric.title} ({better[metric.higher_is_better]}). A family is the arms with "
+        f"the same reference. Helps or hurts: p below {ALPHA:g} after correction for the family by step-down max-T "
         "on the bootstrap's draws; Holm's correction beside it. p: analytic crossed-variance t "
         "(patients and seeds crossed, Satterthwaite's degrees of freedom; cautious ones for what "
         "is corrected); with fewer than three seeds of an arm there is none, and with one its "

@@ -33,7 +33,8 @@ from medrec.light import model_facts
 from medrec.models._base import FittedRecommender, Recommender
 from medrec.predicting import predict
 from medrec.spec import CohortRef, KnowledgeSpec, Training, TrialSpec
-from medrec.training import Data, _Loop
+from medrec.data import Data
+from medrec.training import _Loop
 from tests.benchmarks.knowledge_graph import large_bundle
 
 PATIENTS = 6290  # two thirds of them have close to 10,000 visits

@@ -20,7 +20,9 @@ from medrec.knowledge.base import Knowledge, load_knowledge
 from medrec.light import model_facts
 from medrec.predictions import Predictions
 from medrec.spec import CohortRef, KnowledgeSpec, Training, TrialSpec
-from medrec.training import Data, _Loop, predict
+from medrec.data import Data
+from medrec.predicting import predict
+from medrec.training import _Loop
 
 # Ceilings in seconds by (model, patients per batch); see README, "How fast".
 CEILINGS = {

@@ -22,7 +22,7 @@ from medrec.knowledge.origin import Origin
 from medrec.knowledge.relations import from_names, union
 from medrec.models._base import Recommender
 from medrec.spec import CohortRef, KnowledgeSpec, Training, TrialSpec
-from medrec.training import Data
+from medrec.data import Data
 
 VOCABULARY = {
     "diagnoses": (

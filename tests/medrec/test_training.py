@@ -12,7 +12,8 @@ from medrec.errors import NonFiniteLossError
 from medrec.evaluation import evaluate
 from medrec.knowledge.base import co_prescription_matrix, training_visits
 from medrec.spec import Protocol, Training
-from medrec.training import derived_seed, predict, train
+from medrec.predicting import predict
+from medrec.training import derived_seed, train
 from tests.medrec.small import (
     NEVER_TOGETHER,
     data_of,

@@ -11,7 +11,7 @@ from medrec import splits, trial
 from medrec.batching import ResidentCohort
 from medrec.errors import CohortError, ConfigError, UnknownPluginError
 from medrec.spec import CohortRef, Resources, Training
-from medrec.training import predict
+from medrec.predicting import predict
 from tests.medrec.small import make_spec, saved, small_cohort, small_knowledge
 
 

@@ -1,0 +1,1 @@
+const page = new Page(new Model(JSON.parse(element("data").textContent)));
