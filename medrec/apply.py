@@ -204,9 +204,7 @@ def _renamed(what: str, own: tuple[str, ...], names: tuple[str, ...]) -> Int[np.
     return np.array(places, dtype=np.int8)
 
 
-def home_of(
-    learned: Learned, cohort: Cohort | None, trained_on: Cohort | None
-) -> Cohort | None:
+def home_of(learned: Learned, cohort: Cohort | None, trained_on: Cohort | None) -> Cohort | None:
     """Returns the cohort that the model was trained on, if it is there.
 
     Raises:
@@ -282,4 +280,4 @@ def restored(learned: Learned, knowledge: Knowledge) -> Trained:
         raise InputError(
             f"The weights are not those of this {spec.model} ({first}). Export the model again."
         ) from error
-    return model  # type: ignore[return-value]  # of that task
+    return model

@@ -92,7 +92,7 @@ def _nobody(learned: Learned) -> Cohort:
         raise CohortError(need_training_cohort(learned, "its codes were not all kept"))
     empty = Codes(np.zeros(3, np.int32), np.zeros(0, np.int32))
     return Cohort(
-        vocabulary=coding.vocabulary,
+        vocabulary=dict(coding.vocabulary),
         visits=np.array([2], np.int64),
         split=np.array([splits.TRAIN], np.int8),
         gender=np.zeros(1, np.int8),
@@ -106,5 +106,3 @@ def _nobody(learned: Learned) -> Cohort:
         services=(_UNKNOWN,),
         provenance=Provenance(coding.dataset, {}),
     )
-
-

@@ -17,7 +17,6 @@ from medrec.errors import ConfigError
 from medrec.generation._base import Generator
 from medrec.generation._cohorts import extended
 from medrec.generation._histories import Histories
-from medrec.hierarchy._base import HierarchyBuilder
 from medrec.judging import drawn
 from medrec.knowledge import ontologies
 from medrec.knowledge.base import Knowledge, load_knowledge
@@ -129,8 +128,9 @@ def with_learned_hierarchy(knowledge: Knowledge, spec: TrialSpec, cache: Path | 
 
 
 def _learned(knowledge: Knowledge, seed: int) -> Entry:
-    plugin: Model = plugins.load_model("mash")
-    builder: HierarchyBuilder = plugin.build(plugin.config(**UNSUPERVISED), knowledge)
+    from medrec.hierarchy.mash import UNSUPERVISED, Mash, MashConfig  # few trials need it
+
+    builder = Mash(MashConfig(**UNSUPERVISED), knowledge)
     builder.fit(knowledge, seed)
     tree = builder.tree
     above = [tree.names[row] if row >= 0 else "" for row in tree.parents.tolist()]

@@ -329,7 +329,7 @@ class _Compiler:
         reading = [
             part for part in design.layout.factors if of(self.parts[part].changes, "knowledge.")
         ]
-        if reading:
+        if reading and self.facts.task == "recommendation":
             notes.append(
                 f"Other knowledge is read with {', '.join(reading)} changed; DDI rates of the "
                 "test split are by the study's graph in every arm."

@@ -3,32 +3,50 @@
 Markdown, made from the results directory alone; it names no person, machine or place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from medrec.evaluation import metrics
 from medrec.light import model_facts
 from medrec.measures import Measure
+from medrec.spec import Task
 from sweeps.archive import without_places
 from sweeps.choice import Choice
-from sweeps.evaluate import evaluate_arms, metric_names
+from sweeps.evaluate import evaluate_arms
 from sweeps.record import Arm, StudyRecord
 from sweeps.statistics.inference import Inference, Value
 from sweeps.statistics.intervals import LEVEL
 from sweeps.statistics.results import INCOMPARABLE, INCOMPARABLE_TEXT, comparable
 from sweeps.store import ResultsStore
+from sweeps.tasks import measures_of
 
-_USE = """This is research software. The model recommends sets of drug classes (ATC level 3) for
-recorded hospital visits, to be compared with what was prescribed. It is meant for comparing
-models and for reproducing the numbers of its study.
+_USE: Mapping[Task, str] = {
+    "recommendation": """This is research software. The model recommends sets of drug classes
+(ATC level 3) for recorded hospital visits, to be compared with what was prescribed. It is meant
+for comparing models and for reproducing the numbers of its study.
 
 * It gives no treatment advice and must not be used to choose a patient's medication. It was not
   examined as a medical device, and no clinician reviewed its recommendations.
 * It learned what was prescribed, mistakes and habits included, not what would have helped.
 * It knows drug classes, not drugs, doses, routes or durations, and of interactions only the pairs
-  of its table. A low DDI rate does not make a recommendation safe.
+  of its table. A low DDI rate does not make a recommendation safe.""",
+    "generation": """This is research software. The model draws records of patients who do not
+exist: sets of diagnoses, procedures and drug classes of visits in a row.
+
+* No drawn record is a patient's, and no finding about drawn patients is one about real ones until
+  it has been found in real ones.
+* It repeats the frequencies and habits of the hospital it learned from, and blurs what is rare.
+* Drawn records can give away training patients. Its study's table of privacy measures some
+  attacks; that none of them succeeds does not make the records anonymous.""",
+    "hierarchy": """This is research software. The model arranges codes in a tree by which occur
+together and by their titles.
+
+* The tree is a statement about one cohort's records, no medical classification, and no clinician
+  reviewed it. Inner nodes are named after a code below them.
+* Matches between codes of two institutions are guesses, some of them wrong.""",
+}
+_LIMITS = """
 * Its numbers are of the test patients of one cohort. On other hospitals, years, codings or groups
   of patients they may be worse; codes it does not know are left out.
 * Weights can carry traces of the patients they were trained on. Where these came under a data use
@@ -49,7 +67,7 @@ def model_card(store: ResultsStore, record: StudyRecord, choice: Choice) -> str:
         f"{facts.title} ({facts.source}), arm `{arm.name}` of the study `{record.name}`, weights "
         f"of seed {spec.seed}. The study asks: {_plain(record.question)}",
         "## Intended use and limits",
-        _USE,
+        _USE[record.task] + _LIMITS,
         "## How it was chosen",
         f"On validation alone: {_plain(choice.reason)}. The test split was not read for it.",
         "## Results",
@@ -76,7 +94,7 @@ def model_card(store: ResultsStore, record: StudyRecord, choice: Choice) -> str:
 
 
 def _results(store: ResultsStore, record: StudyRecord, choice: Choice) -> str:
-    known = metrics()
+    known = measures_of(record.task)
     test = on_test(store, record, choice.arm)
     own = choice.validation[choice.spec.seed]
     count = len(choice.validation)
@@ -90,7 +108,8 @@ def _results(store: ResultsStore, record: StudyRecord, choice: Choice) -> str:
             _one(mean, name, known),
             _with(test[name], known[name].decimals),
         )
-        for name in metric_names()
+        for name in known
+        if test.get(name) is not None or name in own
     ]
     seeds = f"{count} seeds" if count > 1 else "one seed"
     interval = (
@@ -123,13 +142,13 @@ def _remarks(arm: Arm) -> str:
 def on_test(store: ResultsStore, record: StudyRecord, arm: Arm) -> dict[str, Value | None]:
     """Returns the arm's estimate on the test split with its interval, by metric."""
     scores = evaluate_arms(store, record.model_copy(update={"arms": (arm,)}), "all")
-    known = metrics()
+    known = measures_of(record.task)
     draws = (record.resamples, record.bootstrap_seed)
     found = Inference(scores, known, [arm.name], record.analysis, *draws)
     return {name: found.estimate(name, arm.name) for name in scores.metrics}
 
 
-def _one(values: dict[str, float], name: str, known: dict[str, Measure]) -> str:
+def _one(values: dict[str, float], name: str, known: Mapping[str, Measure]) -> str:
     return f"{values[name]:.{known[name].decimals}f}" if name in values else "–"
 
 
@@ -162,7 +181,9 @@ def _provenance(record: StudyRecord, choice: Choice) -> str:
     ]
     environment = without_places(choice.summary.get("environment") or {})
     rows += sorted(environment.items())
-    text = "`medsweep run study.yaml --out FOLDER` trains it again, `medsweep predict` applies it."
+    applies = {"generation": "generate", "recommendation": "predict"}.get(record.task)
+    text = "`medsweep run study.yaml --out FOLDER` trains it again"
+    text += f", `medsweep {applies}` applies it." if applies else "."
     return _table(("what", "value"), rows) + f"\n\n{text}"
 
 

@@ -6,6 +6,7 @@ metadata) and, where the cohort has medications, `truth`.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def _write(table: pa.Table, out: Path) -> None:
 def _told(values: dict[str, float], settings: ModelConfig) -> str:
     from medrec.evaluation import metrics
 
-    known: dict[str, Measure] = metrics()
+    known: Mapping[str, Measure] = metrics()
     mark = "" if settings.comparable_scores else INCOMPARABLE
     told = ", ".join(
         f"{known[name].title} {value:.{known[name].decimals}f}"

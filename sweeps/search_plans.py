@@ -131,7 +131,7 @@ def set_by_parts(model: str, changed: Iterable[str], arm: TrialSpec, full: Trial
 
 
 def _objectives(request: SearchRequest, task: Task, where: str) -> tuple[str, ...]:
-    objective = request.objective
+    objective: str | tuple[str, ...] = request.objective
     if "objective" not in request.model_fields_set:
         objective = SELECT[task][0]
     objectives = (objective,) if isinstance(objective, str) else objective

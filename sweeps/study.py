@@ -25,6 +25,8 @@ TABLES = (
     "verdicts",
     "baselines",
     "ablation",
+    "generation",
+    "hierarchies",
     "effects",
     "settings",
     "exploratory",

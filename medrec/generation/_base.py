@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medrec.generation._histories import Histories
-from medrec.generation._records import Sequences
+from medrec.generation._records import Sequences, Tokens
 from medrec.models._base import Step
 from medrec.spec import ModelConfig
 
@@ -36,7 +36,15 @@ class GeneratorConfig(ModelConfig):
 
 
 class NeuralGenerator(nn.Module, ABC):
-    """A network that predicts each token of a record from those before it."""
+    """A network that predicts each token of a record from those before it.
+
+    Attributes:
+        tokens: of the cohort's codes.
+        context: tokens of a record at most.
+    """
+
+    tokens: Tokens
+    context: int
 
     @abstractmethod
     def forward(self, batch: Sequences) -> Any:

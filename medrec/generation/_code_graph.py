@@ -94,7 +94,8 @@ class Propagation(nn.Module):
 
 
 def _incidence(entries: Int64[Tensor, "two entries"], shape: tuple[int, int]) -> SparseProduct:
-    return SparseProduct(torch.sparse_coo_tensor(entries, torch.ones(entries.shape[1]), shape))
+    ones = torch.ones(entries.shape[1])
+    return SparseProduct(torch.sparse_coo_tensor(entries, ones, shape, check_invariants=True))
 
 
 class TreeEncoder(nn.Module):
@@ -151,10 +152,10 @@ def reconstruct(
         target = adjacency(parents, some, edges).float()
         part = (torch.sigmoid(leaf[some] @ leaf.T) - target).square().sum()
         part = part / (len(rows) * len(parents))
-        part.backward()  # type: ignore[no-untyped-call]
-        total += float(part)
+        part.backward()
+        total += float(part.detach())
     assert leaf.grad is not None  # noqa: S101  there is a row
-    vectors.backward(leaf.grad)  # type: ignore[no-untyped-call]
+    vectors.backward(leaf.grad)
     return total
 
 
@@ -176,7 +177,7 @@ def tree_vectors(
     if not (parents >= 0).any():
         return torch.zeros(nodes, settings.dim, device=device)
     encoder = TreeEncoder(parents.cpu(), settings).to(device)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate)
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate, fused=True)
     rows = torch.arange(nodes, device=device)
     for _ in range(settings.epochs):
         if settings.rows < nodes:

@@ -19,57 +19,10 @@ from jaxtyping import Float64, Int64
 
 from medrec.cohort import KINDS, Kind
 from medrec.generation._histories import Histories
+from medrec.generation._measures import LEAST_VISITS
 from medrec.generation._numbered import Numbered
 from medrec.generation._pairs import Pairs, same_visit, sequential
-from medrec.measures import Measure, Terms, linearised
-
-LEAST_VISITS = 10
-"""Real visits that must have a code for it to enter the joint distance."""
-
-_R2 = "coefficient of determination of the generated {} as predictions of the real ones, over {}"
-_UNION = "those that real or generated patients have"
-
-MEASURES: dict[str, Measure] = {
-    "unigram_r2": Measure(
-        "Unigram R²", "patient", higher_is_better=True,
-        description=_R2.format("shares of each code among all codes", _UNION),
-    ),
-    "same_visit_r2": Measure(
-        "Same-visit R²", "patient", higher_is_better=True,
-        description=_R2.format("shares of each unordered pair of codes of a visit", _UNION),
-    ),
-    "sequential_r2": Measure(
-        "Sequential R²", "patient", higher_is_better=True,
-        description=_R2.format(
-            "shares of each ordered pair of a code and one of the next visit", _UNION
-        ),
-    ),
-    "prevalence_r2": Measure(
-        "Prevalence R²", "patient", higher_is_better=True,
-        description=_R2.format("shares of patients with each code", "the vocabulary"),
-    ),
-    "prevalence_gap": Measure(
-        "Prevalence gap", "patient", higher_is_better=False,
-        description="largest absolute difference of a code's share of patients",
-    ),
-    "dimension_distance": Measure(
-        "Dimension-wise distance", "patient", higher_is_better=False, decimals=5,
-        description="mean over the vocabulary of |share of real visits - share of generated ones|",
-    ),
-    "joint_distance": Measure(
-        "Joint distance", "patient", higher_is_better=False,
-        description="root mean square, over pairs of codes, of the difference of their "
-        f"correlations among visits; codes that at least {LEAST_VISITS} real visits have",
-    ),
-    "visits_gap": Measure(
-        "Visits gap", "patient", higher_is_better=False, decimals=3,
-        description="absolute difference of the mean number of visits of a patient",
-    ),
-    "codes_gap": Measure(
-        "Codes gap", "patient", higher_is_better=False, decimals=3,
-        description="absolute difference of the mean number of codes of a visit",
-    ),
-}  # fmt: skip
+from medrec.measures import Terms, linearised
 
 
 def fidelity(
@@ -83,7 +36,7 @@ def fidelity(
         sizes: of the vocabularies.
 
     Returns:
-        terms: by name of `MEASURES`. A measure that is not defined, for instance the sequential
+        terms: by name of `FIDELITY`. A measure that is not defined, for instance the sequential
             one where no patient comes twice, has denominators 0.
         facts: mean and standard deviation (over patients, or visits) of visits of a patient and
             of codes of a visit, of each kind too: `visits_mean_real`, `codes_sd_generated`, ...

@@ -19,50 +19,15 @@ from medrec.generation._attacks import (
 )
 from medrec.generation._copies import copies, named
 from medrec.generation._histories import Histories
+from medrec.generation._measures import KNOWN_CODES
 from medrec.generation._numbered import Numbered
-from medrec.measures import Measure, Terms, linearised
-
-KNOWN_CODES = 100
-"""Commonest codes that the attacker of the attributes knows of a target (as published)."""
-
-MEASURES: dict[str, Measure] = {
-    "nearest_gap": Measure(
-        "Nearest-record gap", "patient", higher_is_better=None,
-        description="mean Jaccard distance of a generated patient to the nearest training "
-        "patient, less that of a test patient; below 0: nearer than unseen patients are",
-    ),
-    "membership_advantage": Measure(
-        "Membership advantage", "patient", higher_is_better=False,
-        description="share of training patients less share of test patients who are taken for "
-        "training patients, because their distance to the nearest generated record is below the "
-        "median",
-    ),
-    "membership_auc": Measure(
-        "Membership AUC", "patient", higher_is_better=False,
-        description="probability that a training patient is nearer to a generated record than a "
-        "test patient is; 0.5 by chance",
-    ),
-    "attribute_f1": Measure(
-        "Attribute F1", "patient", higher_is_better=None,
-        description=f"of a test patient's other codes, guessed from the {KNOWN_CODES} commonest "
-        "ones by the nearest generated record",
-    ),
-    "attribute_real_f1": Measure(
-        "Attribute F1, real records", "patient", higher_is_better=None,
-        description="the same by the nearest of as many training records",
-    ),
-    "attribute_gap": Measure(
-        "Attribute gap", "patient", higher_is_better=False,
-        description="attribute F1 of training patients less that of test patients, both by "
-        "generated records: what is told beyond what is common to all patients",
-    ),
-}  # fmt: skip
+from medrec.measures import Terms, linearised
 
 
 def privacy(
     train: Histories, test: Histories, generated: Histories, sizes: Mapping[Kind, int], seed: int
 ) -> tuple[dict[str, Terms], dict[str, float]]:
-    """Returns every measure's terms, a unit a test patient, and facts.
+    """Returns the terms of each measure, a unit a test patient, and facts.
 
     Args:
         train: patients that the generator learned from.
@@ -72,7 +37,7 @@ def privacy(
         seed: of the samples that make groups equally large, and of the order of references.
 
     Returns:
-        terms: by name of `MEASURES`. One that is not defined, as are attributes in a vocabulary
+        terms: by name of `PRIVACY`. One that is not defined, as are attributes in a vocabulary
             of no more codes than the attacker knows, has denominators 0.
         facts: of copies (see `_copies.copies`) of generated and, as a yardstick, of test patients;
             distances to the nearest training patient, mean and 5th percentile; the share of

@@ -182,7 +182,7 @@ class Tokens:
             ConfigError: a patient's first visit does not fit.
         """
         sizes = {kind: real.codes[kind].counts.astype(np.int64) for kind in KINDS}
-        length = sum(sizes.values(), np.int64(_PER_VISIT))
+        length = np.sum(list(sizes.values()), axis=0) + _PER_VISIT
         total = np.cumsum(length)
         before = np.concatenate([[0], total])[np.cumsum(real.visits) - real.visits]
         kept = np.flatnonzero(total - before[real.patient] + _PER_RECORD <= context)

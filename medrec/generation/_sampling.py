@@ -6,7 +6,7 @@ the others costs as much as a step. Records without a visit are drawn anew.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ _KEPT = 0.75  # share of unfinished records below which the others leave
 _ROUNDS = 20  # without a single new patient
 
 
+@runtime_checkable
 class State(Protocol):
     """What a network remembers of the records so far."""
 
@@ -29,6 +30,7 @@ class State(Protocol):
         """Forgets all other records."""
 
 
+@runtime_checkable
 class NextToken(Protocol):
     """A network that predicts the next token from the last one and a state."""
 
@@ -36,7 +38,7 @@ class NextToken(Protocol):
     def device(self) -> torch.device:
         """Where it computes."""
 
-    def begin(self, patients: int) -> Any:
+    def begin(self, patients: int) -> State:
         """Returns the state before the first token."""
 
     def advance(

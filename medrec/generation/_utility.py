@@ -29,6 +29,7 @@ from medrec.batching import ResidentCohort, evaluation_batches
 from medrec.cohort import KINDS, Cohort
 from medrec.evaluation import metrics, patient_terms
 from medrec.generation._histories import Histories, histories
+from medrec.generation._measures import UTILITY
 from medrec.generation._phenotypes import (
     Phenotypes,
     Transitions,
@@ -38,7 +39,6 @@ from medrec.generation._phenotypes import (
     transitions,
 )
 from medrec.generation._regressions import regressions
-from medrec.generation._utility_measures import MEASURES
 from medrec.knowledge.base import Knowledge
 from medrec.measures import Terms, linearised
 from medrec.models._base import FittedRecommender
@@ -82,7 +82,7 @@ class _Test:
 def utility(
     cohort: Cohort, knowledge: Knowledge, drawn: Histories, seed: int
 ) -> tuple[dict[str, Terms], dict[str, float]]:
-    """Returns the terms of `MEASURES` and facts beside them.
+    """Returns the terms of `_measures.UTILITY` and facts beside them.
 
     Generated and real patients that models are fitted to are equally many: the first generated
     ones, and, where fewer were generated than there are training patients, so many of these at
@@ -116,7 +116,7 @@ def utility(
         terms |= {f"{name}_{measured}": each for measured, each in found.items()}
         facts[f"{name}_visits"] = float(source.visits.sum())
         facts["phenotypes"] = float(counted)
-    return {name: terms[name] for name in MEASURES}, facts
+    return {name: terms[name] for name in UTILITY}, facts
 
 
 def _first(drawn: Histories, patients: int) -> Histories:

@@ -6,6 +6,7 @@ Source: Radford et al. 2019, as a baseline of HiSGT (Zhou and Barbieri, arXiv 25
 are whole visits here, see `medrec.generation._records`.
 """
 
+import torch
 from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
@@ -56,22 +57,24 @@ class Gpt(Autoregressive):
         )
         self.drop = Dropout(config.dropout)
 
-    def vectors(self) -> Float[Tensor, "tokens dim"]:
-        """Returns what the Transformer is told of each token."""
-        return self.embedding.weight
+    def vectors(self, tokens: Int64[Tensor, " some"]) -> Float[Tensor, "some dim"]:
+        """Returns what the Transformer is told of these tokens."""
+        found: Tensor = self.embedding(tokens)
+        return found
 
     def states(
         self, tokens: Int64[Tensor, "patients length"]
     ) -> Float[Tensor, "patients length dim"]:
         """Returns the state after each token."""
-        read = nn.functional.embedding(tokens, self.vectors())
+        used, which = tokens.unique(return_inverse=True)
+        read = nn.functional.embedding(which, self.vectors(used))
         read = read + self.positions.weight[: tokens.shape[1]]
         found: Tensor = self.transformer(self.drop(read))
         return found
 
     def begin(self, patients: int) -> Cache:
         """Returns the state before the first token."""
-        self._told = self.vectors()
+        self._told = self.vectors(torch.arange(self.tokens.size, device=self.device))
         return self.transformer.cache(patients)
 
     def next_state(

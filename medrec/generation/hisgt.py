@@ -13,16 +13,17 @@ cross-entropy of the next token.
 
 Paper and released code differ: the paper speaks of siblings and of a dedicated fusion without
 giving it; the code has edges from parents to children alone, and adds. Ours for the paper: edges
-in both ways and between siblings, a projection of either vector. Neither knows procedures and
-drugs: whole visits are ours, see `medrec.generation._records`; so are n-grams in place of
-Bio_ClinicalBERT where the bundle has no vectors of a language model.
+in both ways and between siblings, and a projection of either vector, both of length 1; the code's
+g, of length √dim, outweighs E at first. Neither knows procedures and drugs: whole visits are ours,
+see `medrec.generation._records`; so are n-grams in place of Bio_ClinicalBERT where the bundle has
+no vectors of a language model.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -55,7 +56,8 @@ class HisgtConfig(GptConfig):
         default=0.53691, ge=0, description="γ, of the places' reconstruction"
     )
     fusion: Literal["projection", "addition"] = Field(
-        default="projection", description="of places: projected, or added as they are (released)"
+        default="projection",
+        description="of places: projected, of length 1; or added as they are (released)",
     )
     text_dim: int = Field(
         default=128, ge=1, description="of titles, where the bundle has no vectors of them"
@@ -124,15 +126,17 @@ class Hisgt(Gpt):
                 rows=config.tree_rows,
             )
             places = hierarchy_vectors(self.knowledge, settings, self.device)
+            if config.fusion == "projection":  # lest they outweigh tokens, titles and L_seq
+                places = nn.functional.normalize(places, dim=1)
             self.hierarchy[: self.tokens.codes] = places
 
-    def vectors(self) -> Float[Tensor, "tokens dim"]:
-        """Returns what the Transformer is told of each token."""
-        found = super().vectors()
+    def vectors(self, tokens: Int64[Tensor, " some"]) -> Float[Tensor, "some dim"]:
+        """Returns what the Transformer is told of these tokens."""
+        found = super().vectors(tokens)
         if self.tell_semantics is not None:
-            found = found + self.tell_semantics(self.semantics)
+            found = found + self.tell_semantics(self.semantics[tokens])
         if self.config.use_hierarchy:
-            places = self.hierarchy
+            places = self.hierarchy[tokens]
             found = found + (
                 places if self.tell_hierarchy is None else self.tell_hierarchy(places)
             )

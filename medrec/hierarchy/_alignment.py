@@ -6,7 +6,8 @@
     sinkhorn     entropic optimal transport of the rotated vectors, codes weighed by frequency; a
                  code goes to the mean of where its mass goes (barycentric projection; Cuturi
                  2013, Courty et al. 2017)
-    neural_ot    a transport map as a network (`_neural_ot`) of the rotated vectors
+    neural_ot    a transport map as a network (`_neural_ot`) of the rotated vectors; its matched
+                 pairs are the anchors and the mutual nearest neighbours after the rotation
 
 A rotation is needed before transport: singular vectors of two institutions are of two bases, and
 the least transport for a squared distance never is a rotation. Its pairs are the anchors and the
@@ -62,23 +63,24 @@ class Vectors:
 
 
 def blocks(source: Vectors, target: Vectors) -> list[Block]:
-    """Returns which codes can be matched: those of one kind that both institutions' visits have."""
+    """Returns which codes can be matched: of one kind, each in a visit of its institution."""
     found = []
     for kind in np.intersect1d(source.kinds, target.kinds).tolist():
         ours, theirs = (
-            np.flatnonzero((side.kinds == kind) & (side.frequency > 0)) for side in (source, target)
+            np.flatnonzero((side.kinds == kind) & (side.frequency > 0))
+            for side in (source, target)
         )
         if len(ours) and len(theirs):
             found.append(Block(ours, theirs))
     return found
 
 
-def identity(source: Vectors, target: Vectors, anchors: Pairs, seed: int) -> Mapped:  # noqa: ARG001
+def identity(source: Vectors, target: Vectors, anchors: Pairs, seed: int) -> Mapped:
     """Returns the source vectors as they are."""
     return source.joined
 
 
-def procrustes(source: Vectors, target: Vectors, anchors: Pairs, seed: int) -> Mapped:  # noqa: ARG001
+def procrustes(source: Vectors, target: Vectors, anchors: Pairs, seed: int) -> Mapped:
     """Returns the source vectors, their co-occurrence half rotated."""
     pairs = _first_pairs(source, target, anchors)
     seen: set[bytes] = set()
@@ -125,9 +127,12 @@ def transport_plan(
     independence, plus `balance` times the divergences of its marginals from the frequencies.
 
     Args:
-        source, target: vectors.
-        source_frequency, target_frequency: numbers of visits; only their ratios matter.
-        blur, balance: in mean squared distances, so that the vectors' scale does not matter.
+        source: vectors of the source codes.
+        target: vectors of the target codes.
+        source_frequency: numbers of visits of the source codes; only their ratios matter.
+        target_frequency: likewise of the target codes.
+        blur: in mean squared distances, so that the vectors' scale does not matter.
+        balance: likewise.
     """
     with threadpool_limits(1):
         cost = dist(source, target)
@@ -143,14 +148,17 @@ def transport_plan(
 
 
 def neural_ot(source: Vectors, target: Vectors, anchors: Pairs, seed: int) -> Mapped:
-    """Returns where a neural transport map takes the rotated source vectors."""
-    rotated = procrustes(source, target, anchors, seed)
-    return transport(
-        Samples(rotated, source.frequency / source.frequency.sum()),
-        Samples(target.joined, target.frequency / target.frequency.sum()),
-        anchors,
-        seed,
-    )
+    """Returns where a neural transport map takes the rotated source vectors.
+
+    Its matched pairs are the anchors and the mutual nearest neighbours under the rotation.
+    """
+    mapped = procrustes(source, target, anchors, seed)
+    found = blocks(source, target)
+    if not found:
+        return mapped
+    pairs = _near_pairs(mapped, target.joined, found, anchors)
+    ours, theirs = (side.frequency / side.frequency.sum() for side in (source, target))
+    return transport(Samples(mapped, ours), Samples(target.joined, theirs), pairs, seed)
 
 
 ALIGNMENTS: dict[str, Callable[[Vectors, Vectors, Pairs, int], Mapped]] = {
@@ -178,15 +186,21 @@ def _first_pairs(source: Vectors, target: Vectors, anchors: Pairs) -> Pairs:
     """Returns pairs to begin with: anchors and titles, and signatures where these are few."""
     found = blocks(source, target)
     titled = [
-        Block(b.source[source.text[b.source].any(axis=1)], b.target[target.text[b.target].any(axis=1)])
+        Block(
+            b.source[source.text[b.source].any(axis=1)],
+            b.target[target.text[b.target].any(axis=1)],
+        )
         for b in found
     ]
     titled = [block for block in titled if len(block.source) and len(block.target)]
     pairs = _with_anchors(
-        [_numbered(mutual(cosines(source.text[b.source], target.text[b.target])), b) for b in titled],
+        [
+            _numbered(mutual(cosines(source.text[b.source], target.text[b.target])), b)
+            for b in titled
+        ],
         anchors,
     )
-    if len(pairs) >= source.together.shape[1]:
+    if len(pairs) >= source.together.shape[1] or not found:
         return pairs
     ours, theirs = _signature(source), _signature(target)
     apart = [
@@ -208,8 +222,8 @@ def _near_pairs(
 
 
 def _signature(side: Vectors) -> Float64[np.ndarray, "codes features"]:
-    """Returns quantiles of each code's similarities to all used ones, and its log frequency."""
-    similarity = cosines(side.together, side.together[side.frequency > 0])
+    """Returns quantiles of each code's similarities to all others, and its log frequency."""
+    similarity = cosines(side.together, side.together)
     levels = np.linspace(0.0, 1.0, _QUANTILES)
     quantiles = np.quantile(similarity, levels, axis=1).T
     share = np.log((side.frequency + 0.5) / max(side.frequency.sum(), 1))
@@ -238,4 +252,3 @@ def _with_anchors(parts: list[Pairs], anchors: Pairs) -> Pairs:
     pairs = np.concatenate([np.empty((0, 2), dtype=np.int64), *parts])
     free = ~np.isin(pairs[:, 0], anchors[:, 0]) & ~np.isin(pairs[:, 1], anchors[:, 1])
     return by_source(np.concatenate([anchors, pairs[free]]))
-

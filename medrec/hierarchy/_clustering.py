@@ -112,9 +112,8 @@ def _grouped(
                 own = tuple(units[j] for j in members)
                 new.append(Group(own) if len(own) > 1 else own[0])
         above.append((left, right))
-    place = {
-        count + i: at for at, i in enumerate(np.flatnonzero([b is None for b in below[count:]]))
-    }
+    split = [count + i for i in range(len(merges)) if below[count + i] is None]
+    place = {node: at for at, node in enumerate(split)}
     sides = [
         [number[side] if side in number else len(new) + place[side] for side in pair]
         for pair in above

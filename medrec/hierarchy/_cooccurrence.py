@@ -2,8 +2,8 @@
 
 Counts are of one institution: codes of all three kinds that are recorded together, at one visit
 or within a window of days of one patient. SPPMI is the shifted positive pointwise mutual
-information (Levy & Goldberg, "Neural word embedding as implicit matrix factorization", 2014, eq.
-11). It needs the total count: without it raw counts give max(0, log of a fraction) = 0 for every
+information (Levy & Goldberg, "Neural word embedding as implicit matrix factorization", 2014).
+It needs the total count: without it raw counts give max(0, log of a fraction) = 0 for every
 pair. Vectors are U sqrt(S) of its truncated singular value decomposition (as cui2vec, Beam et al.
 2020), of length 1.
 
@@ -150,7 +150,10 @@ def factors(
             found, axes = eigsh(matrix, k=dimension, which="LM", v0=start)
     order = np.argsort(-np.abs(found), kind="stable")[:dimension]
     strength = np.abs(found[order])
-    order, strength = order[strength > _LEAST * strength[0]], strength[strength > _LEAST * strength[0]]
+    order, strength = (
+        order[strength > _LEAST * strength[0]],
+        strength[strength > _LEAST * strength[0]],
+    )
     axes = axes[:, order]
     largest = axes[np.argmax(np.abs(axes), axis=0), np.arange(len(order))]
     vectors[:, : len(order)] = axes * np.sign(largest)

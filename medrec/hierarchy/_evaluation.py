@@ -6,6 +6,7 @@ Distances and classes are of codes of one kind.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -17,11 +18,12 @@ from medrec.hierarchy._hyperbolic import Geometry, distance, distances
 from medrec.hierarchy._parents import spread
 from medrec.hierarchy._paths import path_lengths, paths
 from medrec.hierarchy._skeleton import Skeleton
-from medrec.measures import Measure, Terms, linearised
+from medrec.measures import Terms, linearised
 
 _BLOCK = 256  # codes compared with all others at once
 _PAIRS = 64  # other codes that a code is compared with where not all are
-Related = sparse.csr_array
+Related = Any
+"""A scipy.sparse csr_array [codes, codes]; scipy has no types."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,7 @@ def purity(
     labelled = np.flatnonzero(classes >= 0)
     path = paths(parents, known.codes)
     path = np.concatenate([np.full((len(path), 1), len(parents)), path], axis=1)  # above all roots
-    shape = (len(parents) + 1, len(known.parents))
-    held, leaves = _held(path[labelled], classes[labelled], shape)
+    held = _Held(path[labelled], classes[labelled])
     own = rows[classes[rows] >= 0]
     found = np.zeros(len(own))
     pairs = np.zeros(len(own))
@@ -138,9 +139,8 @@ def purity(
     for level in range(path.shape[1] - 1, -1, -1):
         node = path[own, level]
         at = node >= 0
-        own_class = np.zeros(len(own))
-        own_class[at] = held[node[at], classes[own[at]]]
-        share = np.divide(own_class, leaves[node], out=np.zeros(len(own)), where=at)
+        own_class, leaves = held.of(node, classes[own]), held.of_any(node)
+        share = np.divide(own_class, leaves, out=np.zeros(len(own)), where=at)
         met = np.where(at, own_class - below, 0.0)
         found += met * share
         pairs += met
@@ -150,16 +150,29 @@ def purity(
     return numerator, denominator
 
 
-def _held(
-    path: Int64[np.ndarray, "labelled levels"],
-    classes: Int64[np.ndarray, " labelled"],
-    shape: tuple[int, int],
-) -> tuple[Related, Float64[np.ndarray, " nodes"]]:
-    """Returns how many codes of each class are below each node, and how many of any."""
-    code, level = np.nonzero(path >= 0)
-    data = np.ones(len(code))
-    held = sparse.csr_array((data, (path[code, level], classes[code])), shape=shape)
-    return held, np.asarray(held.sum(axis=1)).ravel()
+class _Held:
+    """How many codes of each class are below each node, and how many of any."""
+
+    def __init__(
+        self, path: Int64[np.ndarray, "labelled levels"], classes: Int64[np.ndarray, " labelled"]
+    ) -> None:
+        code, level = np.nonzero(path >= 0)
+        self._wide = int(classes.max(initial=0)) + 1
+        keys = path[code, level] * self._wide + classes[code]
+        self._keys, self._counts = np.unique(keys, return_counts=True)
+        self._leaves = np.bincount(path[code, level], minlength=int(path.max(initial=0)) + 1)
+
+    def of(
+        self, node: Int64[np.ndarray, " rows"], classes: Int64[np.ndarray, " rows"]
+    ) -> Float64[np.ndarray, " rows"]:
+        """Returns the count of a class below each node; 0 for node -1."""
+        keys = node * self._wide + classes
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where((node >= 0) & (self._keys[place] == keys), self._counts[place], 0.0)
+
+    def of_any(self, node: Int64[np.ndarray, " rows"]) -> Float64[np.ndarray, " rows"]:
+        """Returns the count of all classes below each node; 0 for node -1."""
+        return np.where(node >= 0, self._leaves[node], 0.0)
 
 
 def sampled(known: Skeleton, rows: Int64[np.ndarray, " rows"], seed: int) -> Sampled:
@@ -228,41 +241,3 @@ def distortion(
     numerator[rows] = total
     denominator[rows] = np.bincount(first, minlength=len(rows))
     return numerator, denominator
-
-
-def _hidden(title: str, description: str, *, higher: bool = True, decimals: int = 4) -> Measure:
-    return Measure(
-        title, "code", higher_is_better=higher, decimals=decimals, description=description
-    )
-
-
-_HELD = "of codes whose parent was hidden"
-MEASURES: dict[str, Measure] = {
-    "parent_recall": _hidden("Parent@10", f"share {_HELD} with it among the first ten"),
-    "parent_recall_text": _hidden("Parent@10, titled", f"the same {_HELD}, titled ones alone"),
-    "parent_recall_5": _hidden("Parent@5", f"share {_HELD} with it among the first five"),
-    "parent_recall_1": _hidden("Parent@1", f"share {_HELD} with it first"),
-    "parent_rank": _hidden(
-        "Parent's rank", f"mean rank of the parent {_HELD}", higher=False, decimals=1
-    ),
-    "parent_reciprocal_rank": _hidden("Parent MRR", f"mean reciprocal rank of the parent {_HELD}"),
-    "sibling_auc": _hidden(
-        "AUC siblings", "probability that a code of the hidden parent is nearer than another one"
-    ),
-    "related_auc": _hidden(
-        "AUC related", "probability that a related code is nearer than another of its kind"
-    ),
-    "purity": _hidden(
-        "Purity", "dendrogram purity of the learned tree against the known direct parents"
-    ),
-    "cophenetic": _hidden(
-        "Cophenetic", "correlation of path lengths in the learned and in the known tree"
-    ),
-    "distortion": _hidden(
-        "Distortion", "mean relative error of distances against the known tree's", higher=False
-    ),
-    "match_first": _hidden("Match@1", "share of codes whose true match comes first"),
-    "match_ten": _hidden("Match@10", "share of codes whose true match is among the first ten"),
-    "match_reciprocal_rank": _hidden("Match MRR", "mean reciprocal rank of the true match"),
-}
-"""All measures of builders of hierarchies, by name."""

@@ -77,7 +77,8 @@ def grow(
         growth: settings.
     """
     base, above = _kept(known, placed, growth.keep)
-    inner = sorted(row for row in above if row >= known.codes or row < 0)
+    inner = sorted(row for row in above if row >= known.codes)
+    inner += sorted((row for row in above if row < 0), reverse=True)  # in the order of `KINDS`
     rows = [*range(known.codes), *inner]
     place = {row: at for at, row in enumerate(rows)}
     parents = [place[row] for row in base]

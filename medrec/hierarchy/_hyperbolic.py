@@ -39,8 +39,8 @@ def tangents(z: Float64[Tensor, "nodes dim"], geometry: Geometry) -> Float64[Ten
 
 def _distance(
     squared: Float64[Tensor, "*pairs"],
-    first: Float64[Tensor, "*pairs"],
-    second: Float64[Tensor, "*pairs"],
+    first: Float64[Tensor, "*#pairs"],
+    second: Float64[Tensor, "*#pairs"],
     geometry: Geometry,
 ) -> Float64[Tensor, "*pairs"]:
     """Returns distances from ‖u-v‖², 1-‖u‖² and 1-‖v‖²."""

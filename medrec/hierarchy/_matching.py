@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unuse
 from medrec.hierarchy._cooccurrence import normalised
 from medrec.measures import Terms
 
-Pairs = Int64[np.ndarray, "pairs 2"]
+Pairs = Int64[np.ndarray, "_ 2"]
 """Rows (source code, target code), by number."""
 Similarity = Float64[np.ndarray, "source_codes target_codes"]
 _NEIGHBOURS = 10
@@ -31,7 +31,8 @@ class Block:
 
 
 def cosines(
-    source: Float64[np.ndarray, "source_codes dim"], target: Float64[np.ndarray, "target_codes dim"]
+    source: Float64[np.ndarray, "source_codes dim"],
+    target: Float64[np.ndarray, "target_codes dim"],
 ) -> Similarity:
     """Returns the cosine of each pair of vectors; 0 with a vector of zeros."""
     with threadpool_limits(1):  # the number of threads would change the rounding

@@ -2,8 +2,8 @@
 
     max_f min_T  E_x[1/2 |x - T(x)|^2 - f(T(x))] + E_y[f(y)]  + λ mean over anchors |T(x) - y|^2
 
-The saddle-point form of Korotin, Selikhanovych & Burnaev ("Neural optimal transport", 2023, eq.
-15) for the squared distance; the anchors are MASH's. The published network is not known: f and T
+The saddle-point form of Korotin, Selikhanovych & Burnaev ("Neural optimal transport", 2023)
+for the squared distance; the anchors are MASH's. The published network is not known: f and T
 have three hidden layers of 256 ReLU, and T(x) = x + network(x), whose last layer begins at 0, so
 that training begins at the identity. Ten steps of T follow each step of f, by Adam at 1e-4.
 """
@@ -64,16 +64,22 @@ def potential(dim: int) -> nn.Sequential:
     return _network(dim, 1)
 
 
+def source_part(
+    mapping: nn.Module, f: nn.Module, x: Float[Tensor, "sources dim"]
+) -> Float[Tensor, ""]:
+    """Returns E_x[1/2 |x - T(x)|^2 - f(T(x))] of equally weighed samples: what T minimises."""
+    moved = mapping(x)
+    return (0.5 * (x - moved).square().sum(dim=1) - f(moved)[:, 0]).mean()
+
+
 def objective(
     mapping: nn.Module,
     f: nn.Module,
     x: Float[Tensor, "sources dim"],
     y: Float[Tensor, "targets dim"],
 ) -> Float[Tensor, ""]:
-    """Returns E_x[1/2 |x - T(x)|^2 - f(T(x))] + E_y[f(y)] of equally weighed samples."""
-    moved = mapping(x)
-    cost = 0.5 * (x - moved).square().sum(dim=1)
-    return (cost - f(moved)[:, 0]).mean() + f(y)[:, 0].mean()
+    """Returns the source's part + E_y[f(y)] of equally weighed samples: what f maximises."""
+    return source_part(mapping, f, x) + f(y)[:, 0].mean()
 
 
 def anchor_loss(
@@ -112,9 +118,9 @@ def transport(
         for _ in range(steps):
             for _ in range(_INNER):
                 some = x[torch.multinomial(weights[0], _BATCH, replacement=True)]
-                moved = mapping(some)
-                loss = (0.5 * (some - moved).square().sum(dim=1) - f(moved)[:, 0]).mean()
-                loss = loss + _ANCHOR_WEIGHT * anchor_loss(mapping, x[pairs[:, 0]], y[pairs[:, 1]])
+                loss = source_part(mapping, f, some)
+                known = pairs[torch.randperm(len(pairs))[:_BATCH]]
+                loss = loss + _ANCHOR_WEIGHT * anchor_loss(mapping, x[known[:, 0]], y[known[:, 1]])
                 of_map.zero_grad()
                 loss.backward()
                 of_map.step()

@@ -16,14 +16,16 @@ def node_vectors(
     titles: Float64[np.ndarray, "inner dim"],
     visible: Skeleton,
 ) -> Float64[np.ndarray, "nodes dim"]:
-    """Returns stage-I vectors of all nodes: a known node has its title's plus its children's mean.
+    """Returns stage-I vectors of all nodes, of length 1 or 0.
+
+    A known node has its title's plus its children's mean, each of length 1 first.
 
     Args:
         codes: of the codes; rows of any length.
         titles: of the known nodes' titles, zeros where there is none; the same columns.
         visible: the nodes; only visible children enter a mean.
     """
-    found = np.concatenate([codes, np.zeros_like(titles)])
+    found = np.concatenate([normalised(codes), np.zeros_like(titles)])
     inner = np.arange(len(found)) >= visible.codes
     for level in _levels(visible):
         own = level[inner[level]]

@@ -71,11 +71,11 @@ def predicted(
 ) -> Int64[np.ndarray, " nodes"]:
     """Returns the parents, those of codes without one being the best candidate of their kind.
 
-    A code stays without a parent where no code of its kind has one. A code that is a candidate
-    itself is not put below another one: that could close a circle.
+    A code stays without a parent where no code of its kind has one. So does a code that has nodes
+    below it: to put it below another node could close a circle.
     """
     parents = visible.parents.copy()
-    rows = np.setdiff1d(np.flatnonzero(parents[: visible.codes] < 0), visible.candidates)
+    rows = np.setdiff1d(np.flatnonzero(parents[: visible.codes] < 0), parents)
     scores = parent_scores(z, visible, rows, geometry)
     if scores.size:
         best = scores.argmin(axis=1)

@@ -1,7 +1,10 @@
 """The codes of a cohort with the known nodes above them, and which parents are hidden.
 
-Rows: the codes by number first, then the known nodes above codes. A parent is *hidden* when a
-builder may not see it; it must find it from the rest.
+Rows: the codes by number first, then the known nodes above codes. A known node that has one child
+in the cohort, and a node above itself, is left out: the child takes its place. So a code's parent
+is the nearest node above it with more below, and small cohorts have categories too.
+
+A parent is *hidden* when a builder may not see it; it must find it from the rest.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +15,7 @@ from jaxtyping import Bool, Int64
 
 from medrec.cohort import KINDS
 from medrec.knowledge.base import Knowledge
-from medrec.visit_graphs import node_table
+from medrec.visit_graphs import NodeTable, node_table
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,10 @@ class Skeleton:
 def skeleton(knowledge: Knowledge) -> Skeleton:
     """Returns the cohort's codes and what the bundle knows above them."""
     table = node_table(knowledge.vocabulary, KINDS, knowledge.bundle, ancestors=True)
-    inner = np.setdiff1d(np.arange(len(table.names)), table.codes)
+    parents, kept = _contracted(table)
+    inner = np.setdiff1d(np.flatnonzero(kept), table.codes)
     order = np.concatenate([table.codes, inner])
-    row = np.empty(len(order) + 1, dtype=np.int64)
+    row = np.empty(len(table.names) + 1, dtype=np.int64)
     row[order] = np.arange(len(order))
     row[-1] = -1  # where parent -1 points
     kinds = np.repeat(np.arange(len(KINDS)), [table.sizes[kind] for kind in KINDS])
@@ -75,10 +79,29 @@ def skeleton(knowledge: Knowledge) -> Skeleton:
     return Skeleton(
         names=names,
         titles=tuple(known.get(name, "") for name in names),
-        parents=row[table.parents[order]],
+        parents=row[parents[order]],
         kinds=kinds[order],
         codes=len(table.codes),
     )
+
+
+def _contracted(
+    table: NodeTable,
+) -> tuple[Int64[np.ndarray, " nodes"], Bool[np.ndarray, " nodes"]]:
+    """Returns parents without the nodes that stand between one child and one parent, and the rest.
+
+    A code is never left out.
+    """
+    parents = table.parents.copy()
+    children = np.bincount(parents[parents >= 0], minlength=len(parents))
+    dropped = (children == 1) & (parents >= 0)
+    dropped[table.codes] = False
+    for _ in range(len(parents)):
+        passing = (parents >= 0) & dropped[parents]
+        if not passing.any():
+            break
+        parents[passing] = parents[parents[passing]]
+    return parents, ~dropped
 
 
 def hold_out(
@@ -86,7 +109,8 @@ def hold_out(
 ) -> tuple[Int64[np.ndarray, " validation"], Int64[np.ndarray, " test"]]:
     """Returns the numbers of codes whose parents are hidden, ascending; the two sets are disjoint.
 
-    Codes are drawn at random among those with a parent, so that every parent keeps a code.
+    Codes are drawn at random among those with a parent, so that every parent keeps a code. Each
+    set has at least one code where there are enough.
 
     Args:
         known: with all parents.
@@ -102,5 +126,5 @@ def hold_out(
     keeps = np.empty(len(order), dtype=bool)
     keeps[order] = np.arange(len(order)) == first  # each parent's first code in the draw stays
     free = shuffled[~keeps]
-    most = round(test * len(child)), round(validation * len(child))
+    most = [max(1, round(share * len(child))) for share in (test, validation)]
     return np.sort(free[most[0] : sum(most)]), np.sort(free[: most[0]])

@@ -19,7 +19,9 @@ from medrec.knowledge.text import NgramEncoder
 _WORD = re.compile(r"[a-z0-9]+")
 _VOWELS = re.compile(r"(?<=.)[aeiouy]")
 _DOUBLED = re.compile(r"([a-z])\1")
-_SMALL = frozenset(["a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"])
+_SMALL = frozenset(
+    ["a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"]
+)
 _USUAL = {
     "abdominal": "abd", "abnormal": "abn", "acute": "ac", "bilateral": "bilat", "cancer": "ca",
     "carcinoma": "ca", "cardiac": "card", "cerebrovascular": "cv", "chronic": "chr",
@@ -44,7 +46,7 @@ def abbreviated(title: str, seed: int) -> str:
 
     Example:
         >>> abbreviated("heart failure with obstruction of the pancreas", 0)
-        'hrt fail obst pncr'
+        'hrt fail obst pncrs'
     """
     words = _WORD.findall(title.lower())
     kept = [word for word in words if word not in _SMALL] or words

@@ -138,7 +138,8 @@ class Model:
         title: name in tables.
         source: where it is published.
         config: its settings.
-        build: (settings, knowledge) to an untrained model.
+        build: (settings, knowledge) to what is trained: a recommender here, a generator or a
+            builder of hierarchies in the packages of these.
         seeded: whether the result depends on the seed; otherwise one trial stands for all seeds.
         training: settings of the loop that suit it, used where a study gives none.
         embeddings: name in the checkpoint of the vectors of each kind of code; a row a code, in
@@ -148,7 +149,7 @@ class Model:
     title: str
     source: str
     config: type[ModelConfig]
-    build: Callable[[Any, Knowledge], Recommender]
+    build: Callable[[Any, Knowledge], Any]
     seeded: bool = True
     training: Training = field(default_factory=Training)
     embeddings: Mapping[Kind, str] = field(default_factory=dict)

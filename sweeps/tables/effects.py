@@ -25,6 +25,7 @@ from sweeps.tables._base import (
     estimate_sentence,
     holes_sentence,
     metric_column,
+    scope_words,
     text_column,
 )
 
@@ -41,7 +42,8 @@ def _table(results: StudyResults, design: Design) -> TableData:
     names, weights = effect_contrasts(design.levels, design.factors)
     by_arm = [dict(zip(design.levels, row, strict=True)) for row in weights.tolist()]
     found = results.inference().contrasts(by_arm)
-    p = found.p[_axis(results, results.record.analysis.primary)]
+    primary = _axis(results, results.record.analysis.primary)
+    p = found.p[primary]
     known = ~np.isnan(p)
     corrected = np.full(len(p), np.nan)
     corrected[known] = holm(found.p_family[primary][known])
@@ -123,14 +125,14 @@ def _caption(results: StudyResults, design: Design) -> str:
     )
     notes = "".join(f" {note}" for note in design.notes)
     return (
-        f"Study {results.record.name}, test split, {scope_words(results)}: {len(arms)} "
-        f"arms, each with {settings}. A main effect is the mean over arms with the part changed "
-        "minus the mean over arms with it as in the full model; an interaction (×) is half the difference "
-        "between the effect of one part where the other is changed and where it is not. p: "
-        f"analytic crossed-variance t, {metric.title}; p Holm: corrected for the effects of this "
-        "table, the other metrics are exploratory. Main effects that remain below "
-        f"{ALPHA:g} are marked: {metric.title} in bold is better with the part changed, ▼ worse. "
-        f"An effect needs trials of every arm.{notes} {estimate_sentence(results)} "
+        f"Study {results.record.name}, test split, {scope_words(results)}: {len(arms)} arms, "
+        f"each with {settings}. A main effect is the mean over arms with the part changed minus "
+        "the mean over arms with it as in the full model; an interaction (×) is half the "
+        "difference between the effect of one part where the other is changed and where it is "
+        f"not. p: analytic crossed-variance t, {metric.title}; p Holm: corrected for the "
+        "effects of this table, the other metrics are exploratory. Main effects that remain "
+        f"below {ALPHA:g} are marked: {metric.title} in bold is better with the part changed, ▼ "
+        f"worse. An effect needs trials of every arm.{notes} {estimate_sentence(results)} "
         f"{cohort_sentence(results)}{holes_sentence(results, arms)}"
     )
 

@@ -26,7 +26,7 @@ def defaults(facts: ModelFacts) -> dict:
 
 
 def test_every_file_belongs_to_a_model(name):
-    assert name in plugins.names("medrec.models")
+    assert name in plugins.models()
 
 
 def test_every_dimension_is_a_setting_whose_default_lies_in_its_range(name, facts):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
-from medrec.generation._fidelity import LEAST_VISITS, MEASURES, fidelity
+from medrec.generation._fidelity import fidelity
+from medrec.generation._measures import FIDELITY as MEASURES
+from medrec.generation._measures import LEAST_VISITS
 from tests.medrec.generation.made import (
     SIZES,
     histories_of,

@@ -12,8 +12,9 @@ from medrec.generation._attacks import (
     nearest_by_visits,
 )
 from medrec.generation._copies import copies, named
+from medrec.generation._measures import PRIVACY as MEASURES
 from medrec.generation._numbered import Numbered
-from medrec.generation._privacy import MEASURES, privacy
+from medrec.generation._privacy import privacy
 from tests.medrec.generation.made import (
     SIZES,
     histories_of,

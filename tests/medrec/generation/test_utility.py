@@ -15,8 +15,8 @@ from medrec.evaluation import evaluate
 from medrec.generation import _phenotypes, _utility
 from medrec.generation._cohorts import extended
 from medrec.generation._histories import histories
+from medrec.generation._measures import UTILITY as MEASURES
 from medrec.generation._utility import utility
-from medrec.generation._utility_measures import MEASURES
 from medrec.knowledge.base import training_visits
 from medrec.models.knn import Knn, KnnConfig
 from medrec.models.logistic_regression import LogisticRegression, LogisticRegressionConfig
@@ -219,7 +219,7 @@ def test_a_cohort_without_procedures():
 
 
 def test_tables_read_the_measures_without_torch():
-    code = "import sys, medrec.generation._utility_measures; print('torch' in sys.modules)"
+    code = "import sys, medrec.generation._measures; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout == "False\n", found.stderr
 
