@@ -31,7 +31,7 @@ from medrec.spec import TASKS, KnowledgeSpec, TrialSpec
 from medrec.trial import build, restore
 from medrec.validation import Trained
 
-OF_PATIENTS = ("co_prescribed", "training_visits")
+OF_PATIENTS = ("co_prescribed", "training_visits", "training_patients")
 """Fields of the knowledge that come from training patients."""
 _UNKNOWN = ("unknown", "other")
 

@@ -11,7 +11,7 @@ SPACE: Space = {
     "code_dim": CategoricalDistribution([128, 256, 512]),
     "hidden": CategoricalDistribution([128, 256, 512]),
     "shift": FloatDistribution(1.0, 5.0),
-    "prior_visits": FloatDistribution(0.0, 20.0),
+    "prior_visits": FloatDistribution(0.0, 100.0),
     "learning_rate": logarithmic(3e-4, 1e-2),
     "temperature": logarithmic(0.03, 0.5),
     "relation_weight": FloatDistribution(0.0, 1.0),

@@ -30,7 +30,7 @@ from scipy.linalg import orthogonal_procrustes
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
 from medrec.hierarchy._matching import Block, Pairs, Similarity, by_source, cosines, csls, mutual
-from medrec.hierarchy._neural_ot import Samples, transport
+from medrec.hierarchy._neural_ot import STEPS, Samples, transport
 
 Mapped = Float64[np.ndarray, "source_codes dim"]
 _ROUNDS = 10  # of rotation and matching
@@ -147,7 +147,9 @@ def transport_plan(
     return np.asarray(plan)
 
 
-def neural_ot(source: Vectors, target: Vectors, anchors: Pairs, seed: int) -> Mapped:
+def neural_ot(
+    source: Vectors, target: Vectors, anchors: Pairs, seed: int, steps: int = STEPS
+) -> Mapped:
     """Returns where a neural transport map takes the rotated source vectors.
 
     Its matched pairs are the anchors and the mutual nearest neighbours under the rotation.
@@ -158,7 +160,8 @@ def neural_ot(source: Vectors, target: Vectors, anchors: Pairs, seed: int) -> Ma
         return mapped
     pairs = _near_pairs(mapped, target.joined, found, anchors)
     ours, theirs = (side.frequency / side.frequency.sum() for side in (source, target))
-    return transport(Samples(mapped, ours), Samples(target.joined, theirs), pairs, seed)
+    sides = Samples(mapped, ours), Samples(target.joined, theirs)
+    return transport(*sides, pairs, seed, steps)
 
 
 ALIGNMENTS: dict[str, Callable[[Vectors, Vectors, Pairs, int], Mapped]] = {

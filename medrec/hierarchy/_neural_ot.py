@@ -19,7 +19,7 @@ _WIDTH = 256
 _LAYERS = 3
 _INNER = 10  # steps of T a step of f
 _RATE = 1e-4
-_STEPS = 200  # of f
+STEPS = 200  # of f
 _BATCH = 128
 _ANCHOR_WEIGHT = 1.0
 
@@ -96,7 +96,7 @@ def transport(
     target: Samples,
     anchors: Int64[np.ndarray, "pairs 2"],
     seed: int,
-    steps: int = _STEPS,
+    steps: int = STEPS,
 ) -> Float64[np.ndarray, "source_codes dim"]:
     """Returns where the trained map takes the source vectors; the caller's seeds stay as they are.
 

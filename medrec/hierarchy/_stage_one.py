@@ -6,6 +6,7 @@ code of the target shares one vector with it, the mean of the two.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from medrec.cohort import KINDS
 from medrec.hierarchy import _cooccurrence
-from medrec.hierarchy._alignment import ALIGNMENTS, Vectors, blocks, draw_anchors
+from medrec.hierarchy._alignment import ALIGNMENTS, Vectors, blocks, draw_anchors, neural_ot
 from medrec.hierarchy._institutions import (
     Institution,
     Institutions,
@@ -40,6 +41,7 @@ class StageOne:
     second_titles: Titles
     alignment: Alignment
     anchors: float
+    transport_steps: int
     merge_threshold: float
     code_dim: int
     shift: float
@@ -95,8 +97,8 @@ def stage_one(knowledge: Knowledge, known: Skeleton, settings: StageOne, seed: i
         joined = np.concatenate([text, _together(everything, settings)], axis=1)
         return Made(joined, _padded(titles, half), None)
     if settings.institutions == "renamed":
-        visits = np.ones(len(everything.rows), dtype=np.int64)
-        both = renamed(everything, visits, settings.second_titles, seed)
+        patients = knowledge.training_patients
+        both = renamed(everything, patients, settings.second_titles, seed)
     else:
         both = versions(knowledge)
     sides, titles = _sides(both, inner, settings)
@@ -198,13 +200,16 @@ def _aligned(
     shared = np.flatnonzero(both.shared)
     given = np.concatenate([anchors, np.stack([shared, both.truth[shared]], axis=1)])
     given = given[np.unique(given[:, 0], return_index=True)[1]]
-    mapped = ALIGNMENTS[settings.alignment](source, target, given, seed)
+    align = ALIGNMENTS[settings.alignment]
+    if settings.alignment == "neural_ot":
+        align = partial(neural_ot, steps=settings.transport_steps)
+    mapped = align(source, target, given, seed)
     there, where = target.joined, blocks(source, target)
     found = merged(mapped, there, where, settings.merge_threshold)
     free = ~np.isin(found[:, 0], given[:, 0]) & ~np.isin(found[:, 1], given[:, 1])
     pairs = np.concatenate([given, found[free]])
     rank, scored = np.full(codes, np.nan), np.zeros(codes, dtype=bool)
-    rank[numbers] = ranks(mapped, there, both.truth, where)
+    rank[numbers] = ranks(mapped, there, both.truth, where, scaled=True)
     scored[numbers] = ~np.isin(np.arange(len(both.truth)), given[:, 0])
     return mapped, pairs, Matches(rank, scored, len(pairs))
 

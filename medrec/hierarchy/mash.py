@@ -49,7 +49,7 @@ class MashConfig(ModelConfig):
 
     institutions: Division = Field(
         default="whole",
-        description="whole: one; renamed: halves of the visits, the second with other codes; "
+        description="whole: one; renamed: halves of the patients, the second with other codes; "
         "versions: visits coded in ICD-9 against ICD-10 (3.3)",
     )
     second_titles: Titles = Field(
@@ -63,6 +63,9 @@ class MashConfig(ModelConfig):
     anchors: float = Field(
         default=0.0, ge=0, le=0.9, description="share of the true matches that alignment is told"
     )
+    transport_steps: int = Field(
+        default=200, ge=1, le=100_000, description="of f in neural transport, ten of T each"
+    )
     merge_threshold: float = Field(
         default=0.5, ge=-1, le=1, description="cosine from which matched codes share one vector"
     )
@@ -72,7 +75,7 @@ class MashConfig(ModelConfig):
     )  # fmt: skip
     shift: float = Field(default=1.0, ge=1, le=50, description="κ of SPPMI (Levy & Goldberg 2014)")
     prior_visits: float = Field(
-        default=5.0, ge=0, le=1000,
+        default=30.0, ge=0, le=1000,
         description="visits of a code at which its co-occurrence counts half as much as its title",
     )  # fmt: skip
     use_text: bool = Field(default=True, description="text half of stage I (paper)")

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from medrec import splits
 from medrec.cohort import KINDS, Codes, Cohort, Kind
@@ -32,6 +32,7 @@ class Knowledge:
         vocabulary: codes of each kind.
         genders, groups: number of each in the cohort.
         training_visits: codes of each visit of a *training* patient, for graphs made of visits.
+        training_patients: how many of these visits each training patient has, in their order.
         bundle: hierarchies, relations and text vectors: the study's, or the built-in one.
         cache: folder for derived molecule graphs; None computes them anew.
         planted_titles: invented titles of a synthetic cohort's codes, by node; none elsewhere.
@@ -47,6 +48,7 @@ class Knowledge:
     genders: int
     groups: int
     training_visits: Mapping[Kind, Codes]
+    training_patients: Int64[np.ndarray, " patients"]
     bundle: Bundle
     cache: Path | None = None
     planted_titles: Mapping[str, str] = field(default_factory=dict)
@@ -173,6 +175,7 @@ def load_knowledge(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None = Non
         genders=len(cohort.genders),
         groups=len(cohort.groups),
         training_visits=training_visits(cohort),
+        training_patients=cohort.visits[cohort.members(splits.TRAIN)].astype(np.int64),
         bundle=_under(
             spec.ontology,
             found.bundle or built_in_bundle(cohort, found.interactions, found.structures),

@@ -224,26 +224,25 @@ def test_anchors_are_a_share_of_the_known_matches() -> None:
     assert len(draw_anchors(truth, 1.0, 3)) == 5
 
 
-@pytest.mark.slow
-def test_alignments_are_the_same_in_another_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_neural_ot, "_STEPS", 3)
+def aligned(name, steps=3):
+    """An alignment of the made-up pair; neural transport with few steps."""
     source, target, truth = pair()
+    anchors = draw_anchors(truth, 0.1, 0)
+    if name == "neural_ot":
+        return _alignment.neural_ot(source, target, anchors, 7, steps)
+    return ALIGNMENTS[name](source, target, anchors, 7)
+
+
+@pytest.mark.slow
+def test_alignments_are_the_same_in_another_process(tmp_path: Path) -> None:
     code = f"""
 import numpy as np, torch
 torch.set_num_threads({torch.get_num_threads()})
-from medrec.hierarchy import _neural_ot
 from tests.medrec.hierarchy import test_alignment as t
-_neural_ot._STEPS = 3
-source, target, truth = t.pair()
-anchors = t.draw_anchors(truth, 0.1, 0)
-for name, align in t.ALIGNMENTS.items():
-    np.save(r"{tmp_path}/" + name, align(source, target, anchors, 7))
+for name in t.ALIGNMENTS:
+    np.save(r"{tmp_path}/" + name, t.aligned(name))
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
-    anchors = draw_anchors(truth, 0.1, 0)
-    for name, align in _alignment.ALIGNMENTS.items():
-        assert np.array_equal(np.load(tmp_path / f"{name}.npy"), align(source, target, anchors, 7))
-    other = ALIGNMENTS["neural_ot"](source, target, anchors, 8)
-    assert not np.array_equal(other, np.load(tmp_path / "neural_ot.npy"))
+    for name in ALIGNMENTS:
+        assert np.array_equal(np.load(tmp_path / f"{name}.npy"), aligned(name))
+    assert not np.array_equal(aligned("neural_ot"), aligned("neural_ot", steps=4))
