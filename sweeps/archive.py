@@ -30,7 +30,7 @@ from sweeps.visits import FILE
 
 SIGN = "copy.json"
 _SCHEMA = 1
-_OURS = {SIGN, "study.json", FILE, "trials", "searches", "failed", "tables", "figures",
+_OURS = {SIGN, "study.json", FILE, "trials", "searches", "failed", "tables", "figures", "trees",
          "report.html", "cases.html"}  # fmt: skip
 _HOSTS = {"host", "hostname", "node", "address", "ip"}
 _PLACE = re.compile(r"(?<![\w./~\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\",:;()<>/\\]+[/\\])+")

@@ -23,7 +23,7 @@ _FILES = ("study.json", "visits.parquet", "copy.json", "report.html", "cases.htm
 _FOLDERS = (
     "failed", "figures", "rehearsals", "running", "searches", "sessions", "tables",
 )  # fmt: skip
-_MADE = ("tables/", "figures/", "report.html", "cases.html")
+_MADE = ("tables/", "figures/", "trees/", "report.html", "cases.html")
 _INDEX = ".index.json"
 _CHECKPOINT = "checkpoint.safetensors"
 _origins: dict[Path, str] = {}  # of the copies that this process uses

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from medrec import plugins
 from medrec.errors import ConfigError
+from medrec.hierarchy._page import page
+from medrec.hierarchy._tree_json import from_json
 from sweeps.cases import find_cases
 from sweeps.cases_page import NO_RECOMMENDER, NONE_COUNT, NOT_OPEN, render_cases
 from sweeps.embeddings import Method, find_pictures
@@ -67,7 +69,7 @@ def regenerate(
             written.append(store.write_text(f"figures/{drawing.name}.svg", svg))
             written.append(store.write_bytes(f"figures/{drawing.name}.png", to_png(drawing)))
         pages, why_not = _case_pages(store, results)
-        written += pages
+        written += [*pages, *_tree_pages(store, results)]
         report = render(results, tables, drawings, why_not)
         written.append(store.write_text("report.html", report))
     return written
@@ -118,6 +120,20 @@ def _case_pages(store: ResultsStore, results: StudyResults) -> tuple[list[Path],
         store.remove("cases.html")
         return [], NONE_COUNT if record.cohort.open_data else NOT_OPEN
     return [store.write_text("cases.html", render_cases(cases, record))], ""
+
+
+def _tree_pages(store: ResultsStore, results: StudyResults) -> list[Path]:
+    """Writes `trees/<arm>.html`: the learned hierarchy of each arm's first stored seed."""
+    written = []
+    for arm in results.record.arms if results.record.task == "hierarchy" else ():
+        ordered = sorted((int(seed), key) for seed, key in arm.trials.items())
+        stored = [(seed, key) for seed, key in ordered if key in results.summaries]
+        text = store.further(stored[0][1]).get("tree.json") if stored else None
+        if text is not None:
+            note = f"Study {results.record.name}, arm {arm.name}, seed {stored[0][0]}."
+            made = page(from_json(text.decode()), arm.title, note)
+            written.append(store.write_text(f"trees/{arm.name}.html", made))
+    return written
 
 
 def _check(formats: Sequence[str]) -> None:

@@ -69,7 +69,8 @@ def render(
         ("Protocol", _protocol(results)),
         ("Tables", _tables(others)),
         ("Figures", _figures(shown)),
-        ("Cases", _cases(cases)),
+        ("Trees", _trees(results)),
+        ("Cases", _cases(cases) if results.record.task == "recommendation" else ""),
         ("Searches", _tables(chapters["Searches"])),
         ("Costs", _tables(chapters["Costs"])),
         ("What was not done", _missing(results, tables)),
@@ -177,6 +178,18 @@ def _figure(drawing: Drawing, svg: str) -> str:
         f"{inline(svg, drawing)}</div>"
         f"<figcaption>{html.escape(drawing.caption)}</figcaption></figure>\n"
     )
+
+
+def _trees(results: StudyResults) -> str:
+    """Returns links to the pages of learned hierarchies; empty in other studies."""
+    if results.record.task != "hierarchy":
+        return ""
+    items = "".join(
+        f'<li><a href="trees/{html.escape(arm.name)}.html">{html.escape(arm.title)}</a></li>'
+        for arm in results.record.arms
+        if any(key in results.summaries for key in arm.trials.values())
+    )
+    return f"<p>The tree of each arm's first seed, to look at:</p>\n<ul>{items}</ul>\n"
 
 
 def _cases(why_not: str) -> str:

@@ -38,7 +38,7 @@ from sweeps.visits import facts_of
 
 _OURS = {".lock", "cache", "cases.html", "cohort", "damaged", "data", "failed", "figures",
          "lease.json", "rehearsals", "report.html", "running", "searches", "sessions",
-         "superseded", "tables", "tensorboard", "trials", "visits.parquet"}  # fmt: skip
+         "superseded", "tables", "tensorboard", "trees", "trials", "visits.parquet"}  # fmt: skip
 
 
 def run_study(

@@ -14,6 +14,7 @@ failed/<key>.json               why a trial failed, how often, and the seconds l
 rehearsals/<key>.json           what a first step showed of a trial (`sweeps.rehearse`)
 superseded/                     trials that other code made, set aside at request
 searches/<name>/<number>.json   what a search suggested, and what became of it
+trees/<arm>.html                learned hierarchies to look at
 running/<key>/                  epoch checkpoint of an unfinished trial
 tensorboard/<key>/              event files
 """

@@ -34,7 +34,7 @@ LEVELS = {
     "cohort": 1, "records": 1, "datasets": 1, "knowledge": 1,
     "models": 3, "generation": 3, "hierarchy": 3, "precision": 4, "data": 4, "steps": 4,
     "predicting": 4, "validation": 4, "training": 4, "rehearsal": 4, "judging": 4, "producing": 4,
-    "trial": 5, "apply": 6, "measuring": 6, "drawing": 7,
+    "trial": 5, "apply": 6, "measuring": 6, "drawing": 7, "arranging": 7,
 }  # fmt: skip
 LIGHT = {"plugins", "spec"}  # all that medrec.light may rest on
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

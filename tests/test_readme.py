@@ -77,8 +77,8 @@ def test_options_in_the_docs_exist(page: Path):
 
 def test_every_model_has_a_row_and_every_study_is_told_of():
     pages = "\n".join(path.read_text() for path in DOCS.glob("*.md"))
-    for model in plugins.names("medrec.models"):
-        title = plugins.load("medrec.models", model, "MODEL").title
+    for model in plugins.models():
+        title = plugins.load_model(model).title
         assert f"| `{model}` |" in pages or title in pages
     for study in shipped():
         assert f"`{study}`" in pages + README or f"run {study}" in pages + README
@@ -121,6 +121,8 @@ def test_grid_published_and_scales_of_the_readme_plan(tmp_path: Path):
     ("package", "row"),
     [
         ("medrec.models", "models"),
+        ("medrec.generation", "generators"),
+        ("medrec.hierarchy", "hierarchies"),
         ("medrec.datasets", "data sets"),
         ("medrec.metrics", "metrics"),
         ("sweeps.tables", "tables"),

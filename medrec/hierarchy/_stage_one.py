@@ -20,6 +20,7 @@ from medrec.hierarchy._institutions import (
     Institutions,
     Titles,
     renamed,
+    two_cohorts,
     versions,
     whole,
 )
@@ -105,6 +106,62 @@ def stage_one(knowledge: Knowledge, known: Skeleton, settings: StageOne, seed: i
     number = _numbers(knowledge)
     codes, matches = _joined(both, sides, number, settings, seed)
     return Made(codes, _padded(titles, half), matches)
+
+
+@dataclass(frozen=True)
+class CodePairs:
+    """Codes of two cohorts that were taken for the same.
+
+    Attributes:
+        source, target: node of each pair's code.
+        source_titles, target_titles: their titles, or "".
+        cosine: of the mapped source vector and the target's.
+        given: whether the pair has one name in both, and was not searched for.
+        rank: of the known equivalent of each source code that has one, nan for the others; those
+            with one name in both are not counted.
+    """
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    source_titles: tuple[str, ...]
+    target_titles: tuple[str, ...]
+    cosine: Float64[np.ndarray, " pairs"]
+    given: Bool[np.ndarray, " pairs"]
+    rank: Float64[np.ndarray, " source_codes"]
+
+
+def match_cohorts(
+    source: Knowledge, target: Knowledge, settings: StageOne, seed: int
+) -> CodePairs:
+    """Returns which codes of two cohorts are taken for the same.
+
+    Args:
+        source: knowledge of one cohort.
+        target: of the other.
+        settings: `institutions` and `second_titles` do not matter.
+        seed: of neural transport, and of the anchors.
+    """
+    both = two_cohorts(source, target)
+    sides, _ = _sides(both, (), settings)
+    numbers = np.arange(len(both.truth))
+    mapped, pairs, matches = _aligned(both, sides, numbers, len(numbers), settings, seed)
+    order = np.argsort(pairs[:, 0], kind="stable")
+    ours, theirs = pairs[order].T
+    there = sides[1].joined[theirs]
+    lengths = np.linalg.norm(mapped[ours], axis=1) * np.linalg.norm(there, axis=1)
+    products = (mapped[ours] * there).sum(axis=1)
+    cosine = np.divide(products, lengths, out=np.zeros(len(ours)), where=lengths > 0)
+    names = [_nodes(side) for side in (both.source, both.target)]
+    titles = [side.titles for side in (both.source, both.target)]
+    return CodePairs(
+        source=tuple(names[0][i] for i in ours.tolist()),
+        target=tuple(names[1][i] for i in theirs.tolist()),
+        source_titles=tuple(titles[0][i] for i in ours.tolist()),
+        target_titles=tuple(titles[1][i] for i in theirs.tolist()),
+        cosine=cosine,
+        given=both.shared[ours],
+        rank=np.where(matches.scored, matches.rank, np.nan),
+    )
 
 
 def _texts(

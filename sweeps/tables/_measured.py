@@ -1,6 +1,7 @@
 """Tables of what generators and builders of hierarchies are measured at, arms in rows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from medrec.measures import Measure
 from sweeps.record import Arm
@@ -14,6 +15,7 @@ from sweeps.tables._base import (
     arm_row,
     arm_title,
     caption,
+    cohort_sentence,
     seeds_text,
     text_column,
 )
@@ -31,12 +33,18 @@ def measure_tables(results: StudyResults, name: str, title: str) -> list[TableDa
             name=f"{name}_{group.lower().replace(' ', '_')}",
             title=f"{title}: {group.lower()}",
             columns=arm_columns(results, names, ()),
-            rows=tuple(arm_row(results, arm, "all", names, (), reference) for arm in arms),
+            rows=tuple(_row(results, arm, names, reference) for arm in arms),
             caption=_told({measure: results.metrics[measure] for measure in names})
             + caption(results, arms, "all", reference),
         )
         for group, names in groups.items()
     ]
+
+
+def _row(results: StudyResults, arm: Arm, names: Sequence[str], reference: Arm) -> Row:
+    row = arm_row(results, arm, "all", names, (), reference)
+    shown = {key: mark for key, mark in row.marks.items() if key in names}
+    return replace(row, marks=shown)
 
 
 def fact_table(
@@ -71,7 +79,11 @@ def fact_table(
         )
         for arm in results.record.arms
     ]
-    text = _told(facts) + f"Study {results.record.name}. Means over training seeds, no intervals."
+    seeds = ", ".join(str(seed) for seed in results.record.seeds)
+    text = (
+        f"{_told(facts)}Study {results.record.name}. Means over training seeds ({seeds}), without "
+        f"intervals (no resamples). {cohort_sentence(results)}"
+    )
     return TableData(name, title, columns, (*rows, *further), text)
 
 

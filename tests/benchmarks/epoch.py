@@ -24,6 +24,7 @@ import torch
 from medrec import trial
 from medrec.batching import ResidentCohort
 from medrec.cohort import Cohort
+from medrec.data import Data
 from medrec.datasets._base import prepare
 from medrec.datasets.synthetic import SyntheticOptions
 from medrec.knowledge.base import Knowledge, load_knowledge
@@ -33,7 +34,6 @@ from medrec.light import model_facts
 from medrec.models._base import FittedRecommender, Recommender
 from medrec.predicting import predict
 from medrec.spec import CohortRef, KnowledgeSpec, Training, TrialSpec
-from medrec.data import Data
 from medrec.training import _Loop
 from tests.benchmarks.knowledge_graph import large_bundle
 

@@ -13,15 +13,15 @@ import torch
 from medrec import trial
 from medrec.batching import ResidentCohort
 from medrec.cohort import Cohort
+from medrec.data import Data
 from medrec.datasets._base import prepare
 from medrec.datasets.synthetic import SyntheticOptions
 from medrec.evaluation import evaluate
 from medrec.knowledge.base import Knowledge, load_knowledge
 from medrec.light import model_facts
+from medrec.predicting import predict
 from medrec.predictions import Predictions
 from medrec.spec import CohortRef, KnowledgeSpec, Training, TrialSpec
-from medrec.data import Data
-from medrec.predicting import predict
 from medrec.training import _Loop
 
 # Ceilings in seconds by (model, patients per batch); see README, "How fast".

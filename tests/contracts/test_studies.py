@@ -8,6 +8,7 @@ from medrec.light import model_facts
 from sweeps.cohorts import study_data
 from sweeps.plan import Plan, make_plan
 from sweeps.study import SHIPPED, Study, load_study, shipped
+from sweeps.tasks import for_task, task_of
 
 
 @pytest.fixture(scope="module", params=shipped())
@@ -44,8 +45,9 @@ def test_it_plans(study, plan):
 
 
 def test_every_arm_has_the_same_protocol_data_and_seeds(study, plan):
+    protocol = for_task(study, task_of(study)).protocol
     for spec in plan.trials.values():
-        assert spec.protocol == study.protocol
+        assert spec.protocol == protocol
         assert spec.cohort.fingerprint == plan.record.cohort.fingerprint
     for arm in plan.record.arms:
         if arm.is_waiting:

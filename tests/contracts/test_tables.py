@@ -14,6 +14,7 @@ from tests.sweeps.fabricate import (
     ARMS,
     GRID_ARMS,
     fabricate,
+    fabricate_measured,
     visit_facts,
     with_curves,
     with_design,
@@ -39,7 +40,17 @@ def results(request, tmp_path_factory):
     for arm in holed[:2] + holed[2::3]:  # of each table that has intervals
         for seed in keys[request.param]:
             shutil.rmtree(root / "trials" / arm.trials[seed])
-    return request.param, with_curves(gather(ResultsStore(root)))
+    study = {"recommendation": with_curves(gather(ResultsStore(root)))}
+    for task in ("generation", "hierarchy"):
+        folder = tmp_path_factory.mktemp(task)
+        fabricate_measured(folder, task, tuple(keys[request.param]))
+        study[task] = gather(ResultsStore(folder))
+    return request.param, study
+
+
+def of_its_task(table, results):
+    """Whether trials are missing, and a study of the first task that the table is made for."""
+    return results[0], results[1][table.tasks[0]]
 
 
 @pytest.fixture(params=NAMES)
@@ -49,7 +60,7 @@ def table(request) -> Table:
 
 def test_it_has_a_title_and_rows_that_fit_its_columns(table, results):
     assert table.title
-    built = table.build(results[1])
+    built = table.build(of_its_task(table, results)[1])
     assert built
     for data in built:
         assert data.rows
@@ -58,7 +69,8 @@ def test_it_has_a_title_and_rows_that_fit_its_columns(table, results):
 
 
 def test_every_format_is_text_and_the_same_twice(table, results):
-    first, second = table.build(results[1]), table.build(results[1])
+    study = of_its_task(table, results)[1]
+    first, second = table.build(study), table.build(study)
     for one, two in zip(first, second, strict=True):
         for write in WRITERS.values():
             assert write(one).strip()
@@ -66,14 +78,14 @@ def test_every_format_is_text_and_the_same_twice(table, results):
 
 
 def test_marks_are_seen_in_columns_of_numbers(table, results):
-    for data in table.build(results[1]):
+    for data in table.build(of_its_task(table, results)[1]):
         numeric = {column.key for column in data.columns if column.numeric}
         assert all(row.marks.keys() & numeric for row in data.rows if row.marks)
 
 
 def test_latex_is_plain_ascii_with_as_many_cells_a_row_as_columns(table, results):
     """So that any engine reads it, also where none is here to try."""
-    for data in table.build(results[1]):
+    for data in table.build(of_its_task(table, results)[1]):
         text = to_latex(data)
         assert text.isascii()
         assert text.count("{") == text.count("}")
@@ -86,7 +98,7 @@ def test_latex_is_plain_ascii_with_as_many_cells_a_row_as_columns(table, results
 
 
 def test_its_caption_names_what_its_numbers_rest_on(table, results):
-    for data in table.build(results[1]):
+    for data in table.build(of_its_task(table, results)[1]):
         assert "seed" in data.caption
         assert "resamples" in data.caption
         assert "fingerprint 0123456789ab" in data.caption
@@ -97,7 +109,7 @@ def test_its_caption_names_what_its_numbers_rest_on(table, results):
 
 
 def test_holes_are_named_where_numbers_have_intervals(table, results):
-    what, study = results
+    what, study = of_its_task(table, results)
     for data in table.build(study):
         if any(column.interval for column in data.columns):
             expected = {
@@ -110,7 +122,7 @@ def test_holes_are_named_where_numbers_have_intervals(table, results):
 
 
 def test_columns_say_direction_and_unit_of_their_metric(table, results):
-    study = results[1]
+    study = of_its_task(table, results)[1]
     for data in table.build(study):
         for column in data.columns:
             metric = study.metrics.get(column.key.removeprefix("difference_"))

@@ -17,12 +17,12 @@ from torch import nn
 from medrec import light, plugins, splits, trial
 from medrec.batching import Batch, ResidentCohort
 from medrec.cohort import KINDS, Codes, Cohort, Kind, Provenance
+from medrec.data import Data
 from medrec.knowledge.base import Knowledge, load_knowledge
 from medrec.knowledge.origin import Origin
 from medrec.knowledge.relations import from_names, union
 from medrec.models._base import Recommender
 from medrec.spec import CohortRef, KnowledgeSpec, Training, TrialSpec
-from medrec.data import Data
 
 VOCABULARY = {
     "diagnoses": (

@@ -11,8 +11,8 @@ from medrec.checkpoint import load_checkpoint, save_checkpoint
 from medrec.errors import NonFiniteLossError
 from medrec.evaluation import evaluate
 from medrec.knowledge.base import co_prescription_matrix, training_visits
-from medrec.spec import Protocol, Training
 from medrec.predicting import predict
+from medrec.spec import Protocol, Training
 from medrec.training import derived_seed, train
 from tests.medrec.small import (
     NEVER_TOGETHER,

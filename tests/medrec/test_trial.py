@@ -10,8 +10,8 @@ from safetensors.torch import load
 from medrec import splits, trial
 from medrec.batching import ResidentCohort
 from medrec.errors import CohortError, ConfigError, UnknownPluginError
-from medrec.spec import CohortRef, Resources, Training
 from medrec.predicting import predict
+from medrec.spec import CohortRef, Resources, Training
 from tests.medrec.small import make_spec, saved, small_cohort, small_knowledge
 
 

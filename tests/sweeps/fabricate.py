@@ -12,10 +12,14 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from medrec.generation._facts import COPIED, COUNTED
+from medrec.hierarchy._facts import LEARNED_FROM, SHAPE
+from medrec.measures import Measured
 from medrec.predictions import Predictions
-from medrec.spec import CohortRef, Protocol, Training, TrialSpec
+from medrec.spec import SELECT, CohortRef, Protocol, Task, Training, TrialSpec
 from sweeps.evaluate import interaction_matrix
 from sweeps.record import (
+    Analysis,
     Arm,
     CohortFacts,
     DdiGraph,
@@ -30,8 +34,11 @@ from sweeps.record import (
 from sweeps.space import to_json
 from sweeps.statistics.results import StudyResults
 from sweeps.store import ResultsStore
+from sweeps.tasks import PRIMARY, measures_of
 from sweeps.visits import VisitFacts
 
+FACTS = {"generation": (COPIED, COUNTED), "hierarchy": (SHAPE, LEARNED_FROM)}
+TREE = b'{"name": "Codes", "children": [{"name": "ICD9CM:4280 Heart failure"}]}'
 FINGERPRINT = "0123456789abcdef" * 4
 # name, title, model, ablation, seeded, quality of the scores
 ARMS = (
@@ -142,6 +149,65 @@ def fabricate(
     store.write_study(record)
     _searches(store, record)
     store.record_failure(f"{3:016x}", "The loss became NaN in epoch 2 <of> 6.")
+    return record
+
+
+def fabricate_measured(
+    root: Path, task: Task, missing: tuple[str, ...] = (), patients: int = 150, resamples: int = 50
+) -> StudyRecord:
+    """Writes a study of generators or of hierarchy builders: two arms, one an ablation.
+
+    Args:
+        root: results directory.
+        task: what its models are for.
+        missing: seeds of the ablation that are not stored.
+        patients: units.
+        resamples: of the bootstrap.
+    """
+    store, rng = ResultsStore(root), np.random.default_rng(8)
+    known = measures_of(task)
+    facts = {name: 3.0 for found in FACTS[task] for name in found}
+    files = {"tree.json": TREE} if task == "hierarchy" else {}
+    made = []
+    for name, ablation, quality in (("full", None, 0.6), ("without", "part", 0.5)):
+        trials = {}
+        for seed in range(3):
+            own = spec("full", seed, {"dim": 16, "ablation": name})
+            trials[str(seed)] = own.key
+            if ablation and str(seed) in missing:
+                continue
+            terms = {
+                measure: (rng.normal(quality, 0.1, patients), np.ones(patients))
+                for measure in known
+            }
+            select = SELECT[task][0]
+            summary = {
+                "spec": own.model_dump(mode="json"),
+                "best_epoch": 2,
+                "validation": {select: quality},
+                "seconds": {"training": 1.5, "drawing": 0.5},
+                "environment": {"medsweep": "0.1.0"},
+            }
+            rows = [{"epoch": float(i), select: quality, "seconds": 1.0} for i in (1, 2)]
+            units = np.arange(patients, dtype=np.int32)
+            store.save(own.key, summary, rows, Measured(units, terms, facts, files), b"weights")
+        made.append(
+            Arm(name=name, title=name, model="full", ablation=ablation, seeded=True,
+                full="full" if ablation else None, family="full", trials=trials)
+        )  # fmt: skip
+    truth = np.ones((patients, 12), dtype=bool)
+    record = _record(tuple(made), truth, np.arange(patients), 3, 12, resamples)
+    counts = {**record.cohort.counts, "train_patients": 90.0, "test_visits": 300.0}
+    record = record.model_copy(
+        update={
+            "task": task,
+            "searches": (),
+            "protocol": Protocol(select=SELECT[task][0]),
+            "analysis": Analysis(primary=PRIMARY[task]),
+            "cohort": record.cohort.model_copy(update={"counts": counts}),
+        }
+    )
+    store.write_study(record)
     return record
 
 
