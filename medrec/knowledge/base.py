@@ -126,6 +126,8 @@ def read_tables(spec: KnowledgeSpec, cohort: Cohort) -> Tables:
             cohort with other codes.
     """
     if spec.bundle is None:
+        if spec.ontology == "ccs":
+            ontologies.require_categories(None)
         pairs = tables.read_interactions(spec.interactions)
         structures = tables.read_structures(spec.structures)
         parts = tables.fingerprint(pairs, structures) + built_in_fingerprint()
@@ -137,6 +139,8 @@ def read_tables(spec: KnowledgeSpec, cohort: Cohort) -> Tables:
             f"The knowledge bundle {spec.bundle} was made for a cohort with other codes. Make one "
             "for this cohort with `medsweep data knowledge --cohort DIR --out DIR`."
         )
+    if spec.ontology == "ccs":
+        ontologies.require_categories(bundle)
     digest = _with_ontology(bundle.fingerprint, spec.ontology)
     return Tables(tuple(bundle.interactions), bundle.structures, bundle, digest)
 

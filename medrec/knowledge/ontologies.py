@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Bool
 
 from medrec.cohort import Kind
 from medrec.errors import KnowledgeError
@@ -44,21 +45,34 @@ def in_categories(bundle: Bundle, vocabulary: Mapping[Kind, tuple[str, ...]]) ->
         if kind != "medications"
         for code in vocabulary[kind]
     }
-    above = {}
-    for head, relation, tail in bundle.relations.names():
-        if relation == IN_CATEGORY and head in own:
-            above[head] = node(kind_of(head), f"ccs:{tail.rpartition(':')[2]}")
-    if not above:
-        raise KnowledgeError(
-            "`knowledge.ontology: ccs` needs a bundle with CCS categories, and this has none. "
-            "Make one with `medsweep data knowledge --sources DIR`, where DIR holds AHRQ's CCS "
-            "files, and name it in `knowledge.bundle`."
-        )
+    require_categories(bundle)
+    graph, above = bundle.relations, {}
+    for head, _, tail in graph.triples[_in_category(bundle)].tolist():
+        name, category = graph.nodes[head], graph.nodes[tail].rpartition(":")[2]
+        if name in own:
+            above[name] = node(kind_of(name), f"ccs:{category}")
     for row in np.flatnonzero(bundle.parents >= 0).tolist():
         name = bundle.nodes[row]
         if kind_of(name) == "medications":
             above[name] = bundle.nodes[bundle.parents[row]]
     return with_parents(bundle, above, {})
+
+
+def require_categories(bundle: Bundle | None) -> None:
+    """Raises `KnowledgeError` unless the bundle knows CCS categories."""
+    if bundle is None or not _in_category(bundle).any():
+        raise KnowledgeError(
+            "`knowledge.ontology: ccs` needs a bundle with CCS categories, and this has none. "
+            "Make one with `medsweep data knowledge --sources DIR`, where DIR holds AHRQ's CCS "
+            "files, and name it in `knowledge.bundle`."
+        )
+
+
+def _in_category(bundle: Bundle) -> Bool[np.ndarray, " triples"]:
+    """Returns which of the bundle's triples say that a code is in a category."""
+    label = np.array([name == IN_CATEGORY for name in bundle.relations.relations], dtype=bool)
+    found: np.ndarray = label[bundle.relations.triples[:, 1]]
+    return found
 
 
 def with_parents(bundle: Bundle, parents: Mapping[str, str], titles: Mapping[str, str]) -> Bundle:
