@@ -20,6 +20,7 @@ from sweeps.figures._base import (
 from sweeps.record import Arm, StudyRecord
 from sweeps.statistics.inference import Value
 from sweeps.statistics.results import StudyResults
+from sweeps.tables._base import units_word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,11 +154,15 @@ def _text(gap: Value, decimals: int) -> str:
 def _caption(results: StudyResults) -> str:
     record = results.record
     reference = results.arm(record.reference).title
+    units = "test patients, all visits"
+    if record.task != "recommendation":
+        units = "held-out codes" if record.task == "hierarchy" else "test patients"
     text = (
         f"Arm minus its reference ({reference}; an indented ablation's is the full model above "
-        "it) on the same test patients, all visits. Lines are 95% intervals over training seeds "
-        "and patients, each by itself; marker and word are the verdict, corrected for all arms "
-        "compared with one reference, so that an interval may leave out 0 and be undecided."
+        f"it) on the same {units}. Lines are 95% intervals over training seeds and "
+        f"{units_word(results)}, each by itself; marker and word are the verdict, corrected for "
+        "all arms compared with one reference, so that an interval may leave out 0 and be "
+        "undecided."
     )
     if record.analysis.margin is not None:
         text += f" Shaded: differences up to the study's margin of ±{record.analysis.margin:g}."
