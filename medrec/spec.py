@@ -68,6 +68,10 @@ class Training(Frozen):
     epochs: int = Field(default=20, ge=1, description="passes over the training patients")
     batch_size: int = Field(default=16, ge=1, description="patients per step")
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="of Adam")
+    schedule: Literal["constant", "linear"] = Field(
+        default="constant",
+        description="of the learning rate; linear: epoch e of n, counted from 0, has 1 - e/n of it",
+    )
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="of Adam (L2)")
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest gradient norm; none clips nothing"
@@ -222,6 +226,8 @@ class TrialSpec(Frozen):
         decisive["schema"] = SCHEMA
         if self.training.precision == "float32":  # came later; earlier keys stay what they were
             del decisive["training"]["precision"]
+        if self.training.schedule == "constant":  # likewise
+            del decisive["training"]["schedule"]
         if self.augment is None:  # likewise
             del decisive["augment"]
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))

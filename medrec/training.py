@@ -36,7 +36,7 @@ from medrec.generation._histories import histories
 from medrec.hierarchy._base import HierarchyBuilder
 from medrec.models._base import FittedRecommender, NeuralRecommender, Step
 from medrec.random_state import random_states, take_up
-from medrec.spec import TrialSpec
+from medrec.spec import Training, TrialSpec
 from medrec.steps import Stepper, adam
 from medrec.validation import Trained, validate
 
@@ -53,6 +53,19 @@ def never() -> bool:
 def derived_seed(seed: int, *stream: int) -> int:
     """Returns a seed for one purpose; streams of one trial are independent."""
     return int(np.random.SeedSequence([seed, *stream]).generate_state(1)[0])
+
+
+def learning_rate(settings: Training, epoch: int) -> float:
+    """Returns Adam's learning rate in an epoch, counted from 0.
+
+    Example:
+        >>> linear = Training(learning_rate=0.1, epochs=4, schedule="linear")
+        >>> learning_rate(linear, 0), learning_rate(linear, 3)
+        (0.1, 0.025)
+    """
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    return settings.learning_rate * (1 - epoch / settings.epochs)
 
 
 def train(
@@ -188,6 +201,8 @@ class _Loop:
         torch.manual_seed(derived_seed(self.spec.seed, 1, epoch, *([rank] if rank else [])))
         order = np.random.default_rng(derived_seed(self.spec.seed, 2, epoch))
         where = Step(epoch, self.spec.protocol.threshold)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.spec.training, epoch)
         self.model.train()
         train, sizes = self.data.train, self.data.sizes
         total = torch.zeros((), device=self.data.resident.device)
