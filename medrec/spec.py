@@ -70,7 +70,7 @@ class Training(Frozen):
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="of Adam")
     schedule: Literal["constant", "linear"] = Field(
         default="constant",
-        description="of the learning rate; linear: epoch e of n, counted from 0, has 1 - e/n of it",
+        description="of the learning rate; linear: in epoch e of n, from 0, it is 1 - e/n of it",
     )
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="of Adam (L2)")
     clip_norm: float | None = Field(

@@ -139,3 +139,16 @@ def test_run_is_stopped_and_goes_on(tmp_path):
     found = trial.run(spec, lambda row: None, checkpoint)
     assert found.weights == whole.weights
     assert (found.predictions.scores == whole.predictions.scores).all()
+
+
+def test_a_falling_learning_rate_is_taken_up_where_it_was(tmp_path):
+    falling = make_spec("gamenet", training=TRAINING.model_copy(update={"schedule": "linear"}))
+    constant = make_spec("gamenet", training=TRAINING)
+    assert falling.key != constant.key
+    stopped(falling, tmp_path / "checkpoint", STEPS + 1)
+    whole = trained(falling)
+    same(whole, trained(falling, checkpoint=tmp_path / "checkpoint"))
+    losses = [row["loss"] for row in whole[0].history]
+    other = [row["loss"] for row in trained(constant)[0].history]
+    assert losses[0] == other[0]
+    assert losses[2] != other[2]
