@@ -72,9 +72,10 @@ def _of_generator(model: Generator, data: Data, spec: TrialSpec) -> Judged:
     started = time.perf_counter()
     generated = drawn(model, spec, settings.drawn or len(data.train))
     seconds = time.perf_counter() - started
-    likelihood = log_likelihood(model, data, spec, test)
-    terms = {"log_likelihood": (likelihood, cohort.visits[test].astype(np.float64))}
-    facts = {"drawn_patients": float(len(generated.visits))}
+    likelihood, visits = log_likelihood(model, data, spec, test)
+    terms = {"log_likelihood": (likelihood, visits.astype(np.float64))}
+    left_out = float(cohort.visits[test].sum() - visits.sum())
+    facts = {"drawn_patients": float(len(generated.visits)), "visits_beyond_context": left_out}
     parts = (
         fidelity(real, generated, sizes),
         privacy(known, real, generated, sizes, derived_seed(spec.seed, _ATTACK)),

@@ -9,6 +9,7 @@ Source: the infinitesimal jackknife (Jaeckel 1972; Efron, "The Jackknife, the Bo
 Resampling Plans", 1982, chapter 6).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -33,6 +34,7 @@ class Measure:
         group: title of the table that shows it, where measures are too many for one.
         main: whether tables that compare arms in few columns show it.
         signed: whether it can be negative.
+        most: largest value that it can have.
     """
 
     title: str
@@ -44,6 +46,7 @@ class Measure:
     group: str = field(default="", kw_only=True)
     main: bool = field(default=True, kw_only=True)
     signed: bool = field(default=False, kw_only=True)
+    most: float = field(default=math.inf, kw_only=True)
 
 
 @dataclass(frozen=True)

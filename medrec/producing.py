@@ -14,7 +14,7 @@ from medrec import plugins, splits
 from medrec.cohort import KINDS, Codes, Cohort
 from medrec.data import data_for
 from medrec.errors import ConfigError
-from medrec.generation._base import Generator
+from medrec.generation._base import Generator, NeuralGenerator
 from medrec.generation._cohorts import extended
 from medrec.generation._histories import Histories
 from medrec.judging import drawn
@@ -25,6 +25,8 @@ from medrec.models._base import Model
 from medrec.spec import SELECT, TASKS, Augment, Training, TrialSpec
 from medrec.training import derived_seed, train
 
+VERSION = 1
+"""Counts up whenever the same trial gets other generated patients."""
 _DEMOGRAPHICS = 7  # stream of the trial's seed
 
 
@@ -57,6 +59,19 @@ def generator_spec(spec: TrialSpec, augment: Augment) -> TrialSpec:
     )
 
 
+def rehearsed(spec: TrialSpec) -> TrialSpec:
+    """Returns the trial with the quickest generator in place of its own, for a first step alone.
+
+    What a step shows, that there are other patients to train on, any generator shows.
+    """
+    if spec.augment is None:
+        return spec
+    quick = spec.augment.model_copy(
+        update={"generator": "marginals", "config": {}, "training": {}}
+    )
+    return spec.model_copy(update={"augment": quick})
+
+
 def produced(
     cohort: Cohort, knowledge: Knowledge, spec: TrialSpec, cache: Path | None
 ) -> tuple[Cohort, Knowledge]:
@@ -68,11 +83,12 @@ def produced(
         spec: the trial.
         cache: folder for what is computed once.
     """
-    if spec.augment is not None:
-        cohort = augmented(cohort, knowledge, spec, cache)
-        knowledge = load_knowledge(cohort, spec.knowledge, cache)
     if spec.knowledge.ontology == "mash":
         knowledge = with_learned_hierarchy(knowledge, spec, cache)
+    if spec.augment is not None:
+        cohort = augmented(cohort, knowledge, spec, cache)
+        bundle = knowledge.bundle  # learned from real patients, as what the generator was told
+        knowledge = replace(load_knowledge(cohort, spec.knowledge, cache), bundle=bundle)
     return cohort, knowledge
 
 
@@ -88,8 +104,10 @@ def augmented(cohort: Cohort, knowledge: Knowledge, spec: TrialSpec, cache: Path
     assert spec.augment is not None  # noqa: S101  the caller looked
     asked = generator_spec(spec, spec.augment)
     patients = max(1, round(spec.augment.ratio * len(cohort.members(splits.TRAIN))))
-    key = ["augment", asked.key, patients]
-    entry = cached(cache, "generated", key, lambda: _generated(cohort, knowledge, asked, patients))
+    key = ["augment", VERSION, asked.key, patients]
+    entry = cached(
+        cache, "generated", key, lambda: _generated(cohort, knowledge, asked, patients, cache)
+    )
     codes = {
         kind: Codes(entry.arrays[f"{kind}_offsets"], entry.arrays[f"{kind}_values"])
         for kind in KINDS
@@ -99,12 +117,24 @@ def augmented(cohort: Cohort, knowledge: Knowledge, spec: TrialSpec, cache: Path
     return extended(cohort, histories, seed, real=spec.augment.real)
 
 
-def _generated(cohort: Cohort, knowledge: Knowledge, spec: TrialSpec, patients: int) -> Entry:
+def _generated(
+    cohort: Cohort, knowledge: Knowledge, spec: TrialSpec, patients: int, cache: Path | None
+) -> Entry:
+    """Trains the generator where the trial runs; what was trained survives an interruption."""
     plugin: Model = plugins.load_model(spec.model)
     torch.manual_seed(derived_seed(spec.seed, 0))
     model: Generator = plugin.build(plugin.config(**spec.config), knowledge)
-    train(model, data_for(model, cohort, knowledge, "cpu"), spec, lambda row: None, None)
+    device = "cuda" if spec.resources.gpus and isinstance(model, NeuralGenerator) else "cpu"
+    if isinstance(model, NeuralGenerator):
+        model = model.to(device)
+    checkpoint = None
+    if cache is not None:
+        cache.mkdir(parents=True, exist_ok=True)
+        checkpoint = cache / f"generator-{spec.key}.safetensors"
+    train(model, data_for(model, cohort, knowledge, device), spec, lambda row: None, checkpoint)
     found = drawn(model, spec, patients)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     arrays = {"visits": found.visits}
     for kind in KINDS:
         arrays[f"{kind}_offsets"] = found.codes[kind].offsets
@@ -119,7 +149,7 @@ def with_learned_hierarchy(knowledge: Knowledge, spec: TrialSpec, cache: Path | 
     parent: what it finds can be compared with ICD and ATC.
     """
     key = ["mash", ontologies.VERSION, spec.cohort.fingerprint, spec.knowledge.fingerprint]
-    key += [spec.seed, spec.augment.model_dump_json() if spec.augment else ""]
+    key.append(spec.seed)
     entry = cached(cache, "learned_hierarchy", key, lambda: _learned(knowledge, spec.seed))
     parents = dict(zip(entry.facts["nodes"], entry.facts["parents"], strict=True))
     titles = dict(zip(entry.facts["nodes"], entry.facts["titles"], strict=True))

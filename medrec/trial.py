@@ -22,7 +22,7 @@ from medrec.knowledge.base import Knowledge, load_knowledge
 from medrec.measures import Measured
 from medrec.models._base import Model
 from medrec.predictions import Predictions
-from medrec.producing import produced
+from medrec.producing import produced, rehearsed
 from medrec.rehearsal import Rehearsal, later_look, rehearse_step
 from medrec.spec import CohortRef, KnowledgeSpec, TrialSpec
 from medrec.training import Fitted, Notice, Report, derived_seed, never, train
@@ -182,7 +182,7 @@ def kept_seconds(spec: TrialSpec, checkpoint: Path) -> float:
 
 def _on_cpu(spec: TrialSpec, cache: Path | None) -> tuple[Trained, Data]:
     cpus = spec.resources.model_copy(update={"gpus": 0.0})
-    return prepared(spec.model_copy(update={"resources": cpus}), cache)[:2]
+    return prepared(rehearsed(spec).model_copy(update={"resources": cpus}), cache)[:2]
 
 
 def build(spec: TrialSpec, knowledge: Knowledge) -> Trained:

@@ -9,6 +9,7 @@ from medrec.distributed import ALONE, Group
 from medrec.evaluation import evaluate
 from medrec.generation._base import FittedGenerator, NeuralGenerator
 from medrec.generation._histories import histories
+from medrec.generation._records import ResidentRecords
 from medrec.hierarchy._base import HierarchyBuilder
 from medrec.models._base import CalibratedRecommender, Recommender
 from medrec.precision import forward
@@ -27,8 +28,7 @@ def validate(
     if isinstance(model, HierarchyBuilder):
         return model.validation()
     if isinstance(model, NeuralGenerator | FittedGenerator):
-        likelihood = log_likelihood(model, data, spec, data.validation)
-        visits = data.cohort.visits[data.validation]
+        likelihood, visits = log_likelihood(model, data, spec, data.validation)
         return {"log_likelihood": float(likelihood.sum() / visits.sum())}
     if isinstance(model, CalibratedRecommender):
         model.calibrate(_answers(model, data, spec, group))
@@ -37,10 +37,14 @@ def validate(
 
 def log_likelihood(
     model: NeuralGenerator | FittedGenerator, data: Data, spec: TrialSpec, patients: np.ndarray
-) -> np.ndarray:
-    """Returns the natural logarithm of the probability of each patient's record."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the natural logarithm of the probability of each patient's record, and its visits.
+
+    A network's record ends with the last visit that its context holds.
+    """
     if isinstance(model, FittedGenerator):
-        return model.log_likelihood(histories(data.cohort, patients))
+        return model.log_likelihood(histories(data.cohort, patients)), data.cohort.visits[patients]
+    assert isinstance(data.resident, ResidentRecords)  # noqa: S101  as `data_for` makes it
     found = np.zeros(len(patients))
     place = np.argsort(np.argsort(patients, kind="stable"), kind="stable")
     ordered = np.sort(patients)
@@ -49,9 +53,9 @@ def log_likelihood(
         for some in evaluation_batches(ordered, data.sizes[ordered], 64):
             batch = data.resident.gather(some.to(data.resident.device))
             outputs = forward(model, batch, spec.training.precision)
-            likelihood = model.log_likelihood(outputs, batch)  # type: ignore[arg-type]
+            likelihood = model.log_likelihood(outputs, batch)
             found[np.searchsorted(ordered, some.numpy())] = likelihood.double().cpu().numpy()
-    return found[place]
+    return found[place], data.resident.visits[patients]
 
 
 def _answers(model: Recommender, data: Data, spec: TrialSpec, group: Group) -> Predictions:

@@ -4,13 +4,31 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 
+from medrec import splits
 from medrec.card.pages import pages
-from medrec.cohort import Cohort
+from medrec.cohort import KINDS, Cohort
 from medrec.spec import KnowledgeSpec
 from sweeps.exported import read_exported
+from sweeps.open_data import is_open
 from sweeps.overwriting import refuse_another, refuse_foreign
+from sweeps.visits import FEWEST
+
+
+def _without_rare(drawn: Cohort, home: Cohort) -> tuple[Cohort, int]:
+    """Returns the cohort without codes that few training patients have, and how many these are."""
+    from medrec.generation._cohorts import only_codes
+
+    keep = {}
+    rows = home.visits_of(home.members(splits.TRAIN))
+    patient = np.repeat(np.arange(home.patients), home.visits)[rows]
+    for kind in KINDS:
+        codes = home.codes[kind].take(rows)
+        pairs = np.unique(np.stack([codes.values, np.repeat(patient, codes.counts)]), axis=1)
+        keep[kind] = np.bincount(pairs[0], minlength=len(home.vocabulary[kind])) >= FEWEST
+    return only_codes(drawn, keep), sum(int((~kept).sum()) for kept in keep.values())
 
 
 @click.command("generate")
@@ -60,6 +78,9 @@ def command(
     console = Console(highlight=False, stderr=True)
     with console.status(f"Drawing {patients:,} patients from {learned.spec.model} …"):
         drawn = draw_cohort(learned, patients, seed, temperature, top_k, home)
+    rare = 0
+    if home is not None and not is_open(home.provenance):
+        drawn, rare = _without_rare(drawn, home)
     refuse_another(out, drawn, Cohort.open, "cohort")
     drawn.save(out, pages(drawn))
     counts = drawn.counts()
@@ -68,5 +89,10 @@ def command(
         f"{counts['diagnoses_per_visit']:.1f} diagnoses, {counts['procedures_per_visit']:.1f} "
         f"procedures and {counts['medications_per_visit']:.1f} drug classes a visit"
     )
+    if rare:
+        click.echo(
+            f"  {rare:,} codes that fewer than {FEWEST} training patients have were left out: "
+            "they may be texts about one patient"
+        )
     if home is None:
         click.echo("  gender, group and age are unknown, visits 90 days apart: see --trained-on")

@@ -78,6 +78,13 @@ def make_spec(
         StudyError: a setting is wrong.
     """
     settings = parse(facts.config, config, "study", f"{where}.config")
+    ontology = (knowledge or data.knowledge).ontology
+    if facts.task == "hierarchy" and ontology in ("mash", "none"):
+        raise StudyError(
+            f"field {where}: {facts.name} is judged by the known hierarchy, but "
+            f"`knowledge.ontology` is {ontology}. Take icd or ccs; `skeleton: none` with "
+            "`use_labels: false` learns without it."
+        )
     loop = {**loop_settings(study, facts), **training}
     checked: Training = parse(Training, loop, "study", f"{where}.training")
     if never := settings.unreached(checked.epochs):

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int8, Int16, Int64
+from jaxtyping import Bool, Float32, Int8, Int16, Int64
 
 from medrec import splits
-from medrec.cohort import KINDS, Codes, Cohort, Provenance
+from medrec.cohort import KINDS, Codes, Cohort, Kind, Provenance
 from medrec.generation._histories import Histories
 
 UNUSED = -1
@@ -103,6 +103,27 @@ def as_cohort(
         provenance=Provenance(dataset=DATASET, options={**split, **(options or {})}),
         **vars(_people(source, drawn.visits, seed)),
     )
+
+
+def only_codes(cohort: Cohort, keep: Mapping[Kind, Bool[np.ndarray, " codes"]]) -> Cohort:
+    """Returns the cohort without the other codes, in its vocabularies too; visits may get empty.
+
+    Args:
+        cohort: the cohort.
+        keep: which codes of each kind stay.
+    """
+    codes, vocabulary = {}, {}
+    for kind in KINDS:
+        own, kept = cohort.codes[kind], keep[kind]
+        place = np.cumsum(kept) - 1
+        there = kept[own.values]
+        visit = np.repeat(np.arange(len(own.counts)), own.counts)[there]
+        counts = np.bincount(visit, minlength=len(own.counts))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        codes[kind] = Codes(offsets, place[own.values[there]].astype(np.int32))
+        names = zip(cohort.vocabulary[kind], kept.tolist(), strict=True)
+        vocabulary[kind] = tuple(name for name, stays in names if stays)
+    return replace(cohort, codes=codes, vocabulary=vocabulary)
 
 
 def _people(source: Cohort, visits: Int64[np.ndarray, " patients"], seed: int) -> _People:

@@ -11,6 +11,14 @@ def _side(title: str, unit: str, decimals: int, whose: str) -> Measure:
 
 COUNTED: dict[str, Measure] = {
     "drawn_patients": Measure("Drawn", "patients", higher_is_better=None, decimals=0),
+    "visits_beyond_context": Measure(
+        "Beyond context",
+        "visits",
+        higher_is_better=None,
+        decimals=0,
+        description="test visits that a network's context does not hold; its likelihood is of the "
+        "others",
+    ),
     **{
         f"{what}_{of}_{side}": _side(
             f"{title} ({short})", f"{_MEAN if of == 'mean' else _SD}", 2, side

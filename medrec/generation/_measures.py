@@ -3,6 +3,7 @@
 `_fidelity`, `_utility` and `_privacy` compute them and say where they come from.
 """
 
+import math
 from dataclasses import replace
 
 from medrec.measures import Measure
@@ -130,13 +131,14 @@ _MAIN = (
     "log_likelihood", "same_visit_r2", "sequential_r2", "joint_distance", "tstr_auroc",
     "membership_auc",
 )  # fmt: skip
+_MOST = {"fraction": 1.0, "R²": 1.0, "correlation": 2.0, "Jaccard distance": 1.0}
 _GROUPS = {
     "Fidelity": {"log_likelihood": LIKELIHOOD, **FIDELITY},
     "Utility": UTILITY,
     "Privacy": PRIVACY,
 }
 MEASURES: dict[str, Measure] = {
-    name: replace(measure, group=group, main=name in _MAIN)
+    name: replace(measure, group=group, main=name in _MAIN, most=_MOST.get(measure.unit, math.inf))
     for group, found in _GROUPS.items()
     for name, measure in found.items()
 }

@@ -260,6 +260,7 @@ class ResidentRecords:
 
     Attributes:
         lengths: tokens of each patient's record, on the host.
+        visits: visits of each patient's record, on the host.
         cut: visits that were left out.
     """
 
@@ -271,6 +272,10 @@ class ResidentRecords:
         device: torch.device | str = "cpu",
     ) -> None:
         offsets, values, self.cut = tokens.encode(real, context)
+        record = np.repeat(np.arange(len(real.visits)), np.diff(offsets))
+        self.visits: Int64[np.ndarray, " patients"] = np.bincount(
+            record[values == tokens.end_visit], minlength=len(real.visits)
+        ).astype(np.int64)
         self.lengths: Int[np.ndarray, " patients"] = np.diff(offsets)
         self.device = torch.device(device)
         self._pad = tokens.pad

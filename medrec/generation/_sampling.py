@@ -70,7 +70,7 @@ def draw(network: NextToken, rule: Rule, patients: int, seed: int) -> Histories:
     Raises:
         TrialError: the network draws no visit with a code, however often it is asked.
     """
-    generator = torch.Generator(network.device).manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     lengths, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     missing, failures = patients, 0
     while missing:
@@ -120,15 +120,19 @@ def next_tokens(
     rule: Rule,
     generator: torch.Generator,
 ) -> Int64[Tensor, " patients"]:
-    """Returns a token for each record, drawn by inverting the distribution function."""
+    """Returns a token for each record, drawn by inverting the distribution function.
+
+    That is done on the host and in float64: sums along a row are not monotone on every device, and
+    a token that must not follow could be drawn.
+    """
     scores = logits.float().masked_fill(~rule.tokens.allowed(last), -torch.inf)
     if rule.top_k is not None and rule.top_k < scores.shape[1]:
         highest, which = scores.topk(rule.top_k)
         scores = torch.full_like(scores, -torch.inf).scatter(1, which, highest)
     scores = (scores - scores.amax(dim=1, keepdim=True)) / rule.temperature
-    below = scores.exp().cumsum(dim=1)
+    below = scores.cpu().double().exp().cumsum(dim=1)
     total = below[:, -1:]
-    drawn = torch.rand(total.shape, generator=generator, device=total.device) * total
+    drawn = torch.rand(total.shape, generator=generator, dtype=torch.float64) * total
     # Rounding must not lead to the total, which lies beyond the last token.
     drawn = torch.minimum(drawn, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(below, drawn, right=True)[:, 0]
+    return torch.searchsorted(below, drawn, right=True)[:, 0].to(logits.device)

@@ -16,9 +16,7 @@ SHAPE: dict[str, Measure] = {
     "mean_branching": Measure("Branching", "children, mean", higher_is_better=None, decimals=1),
     "max_branching": _count("Most children"),
     "least_latent_children": _count("Latent, fewest", "children of a latent node"),
-    "mean_latent_children": Measure(
-        "Latent, mean", "children", higher_is_better=None, decimals=1
-    ),
+    "mean_latent_children": Measure("Latent, mean", "children", higher_is_better=None, decimals=1),
     "most_latent_children": _count("Latent, most"),
 }
 """The row of a tree beside the published ones."""

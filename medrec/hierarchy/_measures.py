@@ -7,7 +7,13 @@ _HELD = "of codes whose parent was hidden"
 
 def _share(title: str, description: str, group: str, *, main: bool = False) -> Measure:
     return Measure(
-        title, "fraction", higher_is_better=True, description=description, group=group, main=main
+        title,
+        "fraction",
+        higher_is_better=True,
+        description=description,
+        group=group,
+        main=main,
+        most=1.0,
     )
 
 
@@ -44,6 +50,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "cophenetic": Measure(
         "Cophenetic correlation", "correlation", higher_is_better=True, group="Tree", signed=True,
+        most=1.0,
         description="of path lengths in the learned and in the known tree",
     ),
     "distortion": Measure(

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor, nn
 
+from medrec.errors import NonFiniteLossError
 from medrec.hierarchy._batches import SIDES, Batches, Known, Parts, StageTwo
 from medrec.hierarchy._hyperbolic import (
     Geometry,
@@ -129,7 +130,13 @@ def embed(known: Known, settings: StageTwo, seed: int) -> Float64[Tensor, "nodes
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        return network(inputs)
+        found = network(inputs)
+    if not bool(torch.isfinite(found).all()):
+        raise NonFiniteLossError(
+            f"Stage II gave vectors that are not finite. Lower `learning_rate` "
+            f"({settings.learning_rate})."
+        )
+    return found
 
 
 def _rate(step: int, steps: int) -> float:

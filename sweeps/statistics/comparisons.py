@@ -96,6 +96,7 @@ def estimates(
     sample: Sample,
     draws: Float64[np.ndarray, "resamples metrics arms"],
     least: Float64[np.ndarray, " metrics"] | None = None,
+    most: Float64[np.ndarray, " metrics"] | None = None,
 ) -> Contrasts:
     """Returns every arm by itself.
 
@@ -103,11 +104,21 @@ def estimates(
         sample: what there is.
         draws: of the arms' estimates.
         least: smallest value that each metric can have, where intervals are cut off; default: 0.
+        most: largest value; default: none.
     """
     found = contrasts(sample, draws, np.eye(sample.present.shape[0]))
     floor = 0.0 if least is None else least[:, None]
+    ceiling = np.inf if most is None else most[:, None]
     cut = {name: np.maximum(getattr(found, name), floor) for name in ("low", "t_low")}
+    cut |= {name: np.minimum(getattr(found, name), ceiling) for name in ("high", "t_high")}
     return Contrasts(**{**vars(found), **cut})
+
+
+def blanked(found: Contrasts, undefined: Bool[np.ndarray, "metrics contrasts"]) -> Contrasts:
+    """Returns the contrasts, NaN where a metric is not defined of an arm that takes part."""
+    names = ("estimate", "low", "high", "t_low", "t_high", "p", "p_family")
+    gone = {name: np.where(undefined, np.nan, getattr(found, name)) for name in names}
+    return Contrasts(**{**vars(found), **gone})
 
 
 def differences(

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Bool
 
 from medrec.measures import Measure
+from medrec.metrics._base import Metric
 from sweeps.evaluate import Scores
 from sweeps.record import Analysis
 from sweeps.statistics import families
@@ -20,6 +22,7 @@ from sweeps.statistics.comparisons import (
     Sample,
     arm_draws,
     beats,
+    blanked,
     contrasts,
     differences,
     estimates,
@@ -115,13 +118,16 @@ class Inference:
     @cached_property
     def estimates(self) -> Contrasts:
         """Every arm by itself."""
-        signed = [self.metrics[name].signed for name in self.scores.metrics]
-        return estimates(self.sample, self._draws, np.where(signed, -np.inf, 0.0))
+        own = [self.metrics[name] for name in self.scores.metrics]
+        least = np.array([-np.inf if measure.signed else 0.0 for measure in own])
+        most = np.array([measure.most for measure in own])
+        return blanked(estimates(self.sample, self._draws, least, most), self._undefined)
 
     @cached_property
     def differences(self) -> Contrasts:
         """Every arm minus its reference."""
-        return differences(self.sample, self._draws, self.reference)
+        undefined = self._undefined | self._undefined[:, self.reference]
+        return blanked(differences(self.sample, self._draws, self.reference), undefined)
 
     def contrasts(self, weights: Sequence[Mapping[str, float]]) -> Contrasts:
         """Returns combinations of arms, each a mapping of an arm's name to its weight."""
@@ -129,7 +135,15 @@ class Inference:
         for row, named in zip(matrix, weights, strict=True):
             for arm, weight in named.items():
                 row[self.scores.arms.index(arm)] = weight
-        return contrasts(self.sample, self._draws, matrix)
+        undefined = self._undefined.astype(np.float64) @ (matrix != 0).T > 0
+        return blanked(contrasts(self.sample, self._draws, matrix), undefined)
+
+    @cached_property
+    def _undefined(self) -> Bool[np.ndarray, "metrics arms"]:
+        """Which measures no unit of an arm has; a recommender's metric of nothing is 0."""
+        own = [isinstance(self.metrics[name], Metric) for name in self.scores.metrics]
+        some = np.asarray(self.scores.denominator.any(axis=(2, 3)))
+        return ~some & ~np.array(own)[:, None]
 
     def estimate(self, metric: str, arm: str) -> Value | None:
         """Returns an arm's estimate with its interval; None where no trial is stored."""

@@ -249,7 +249,7 @@ def cohort_sentence(results: StudyResults) -> str:
             f"Cohort {cohort.name} (fingerprint {cohort.fingerprint[:12]}): "
             f"{cohort.counts['patients']:,.0f} patients, {cohort.counts['visits']:,.0f} visits, "
             f"{cohort.counts['train_patients']:,.0f} patients to train on; split {cohort.split}; "
-            f"settings and epochs chosen by validation {chosen}."
+            f"settings and epochs chosen by validation {chosen}.{_planted(cohort.dataset)}"
         )
     drugs = len(record.medications)
     every = drugs * (drugs - 1) // 2
@@ -262,6 +262,16 @@ def cohort_sentence(results: StudyResults) -> str:
         f"by validation {select}{validated}; DDI graph {graph.name} (fingerprint "
         f"{graph.fingerprint[:12]}): {len(graph.pairs):,} of {every:,} pairs of {drugs} "
         f"medications interact, density {density:.4f}."
+    )
+
+
+def _planted(dataset: str) -> str:
+    """Returns what one must know of a synthetic cohort's titles; empty for other cohorts."""
+    if dataset != "synthetic":
+        return ""
+    return (
+        " Titles of its ICD codes are planted unless a bundle gives others: they name the "
+        "condition that causes the drugs, and so tell more than ICD's own."
     )
 
 
@@ -357,7 +367,10 @@ def counted(results: StudyResults, scope: Scope) -> str:
     """Returns how many units there are."""
     scores = results.scores[scope]
     if results.record.task == "hierarchy":
-        return f"{len(scores.patients):,} codes"
+        primary = scores.metrics.index(results.record.analysis.primary)
+        held = scores.denominator[primary].any(axis=(0, 1)).sum()
+        title = results.metrics[results.record.analysis.primary].title
+        return f"{held:,} of {len(scores.patients):,} codes count in {title}"
     if results.record.task == "generation":
         visits = results.record.cohort.counts["test_visits"]
         return f"{len(scores.patients):,} real patients, {visits:,.0f} visits"

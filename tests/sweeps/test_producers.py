@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ from medrec.cohort import Cohort
 from medrec.errors import MedrecError
 from medrec.hierarchy._tree_json import from_json
 from medrec.measures import Measured
-from medrec.producing import augmented, generator_spec
+from medrec.producing import augmented, generator_spec, rehearsed
 from medrec.spec import Augment
+from sweeps import trial_files
 from sweeps.cli import main
 from sweeps.cohorts import study_data
 from sweeps.errors import StudyError
@@ -24,6 +27,7 @@ from sweeps.statistics.results import gather
 from sweeps.store import ResultsStore
 from sweeps.tasks import measures_of
 from tests.sweeps import tiny
+from tests.sweeps.fabricate import fabricate_measured
 
 GENERATORS = [
     {
@@ -301,3 +305,49 @@ def test_planning_refuses(tmp_path, changes, said):
     reference = changes["arms"][0]["model"]
     with pytest.raises((StudyError, MedrecError), match=said):
         planned(tmp_path, reference=reference, **changes)
+
+
+# ---------------------------------------------------------------------- what numbers may say
+
+
+def test_a_measure_that_no_unit_has_is_no_number(tmp_path):
+    """An arm that matches nothing must not show 0 matches, nor be tested against others."""
+    fabricate_measured(tmp_path, "hierarchy")
+    store = ResultsStore(tmp_path)
+    record = store.study()
+    for key in record.arms[1].trials.values():
+        content = store.content(key)
+        shutil.rmtree(tmp_path / "trials" / key)
+        measured = trial_files.measures_from_bytes(content["measures.parquet"], {})
+        gone = {"match_first": (np.zeros(150), np.zeros(150))}
+        changed = replace(measured, terms={**measured.terms, **gone})
+        content["measures.parquet"] = trial_files.measures_to_bytes(changed)
+        store.save_files(key, {**content, "model.safetensors": b"weights"})
+    results = gather(store)
+    assert results.estimate("match_first", "full") is not None
+    assert results.estimate("match_first", "without") is None
+    assert results.difference("match_first", "without") is None
+    assert results.difference("match_ten", "without") is not None
+    assert ("match_first", "without") not in results.inference().discoveries
+
+
+def test_shares_have_no_interval_beyond_one(tmp_path):
+    fabricate_measured(tmp_path, "hierarchy", patients=8)
+    results = gather(ResultsStore(tmp_path))
+    for arm in results.record.arms:
+        value = results.estimate("parent_recall", arm.name)
+        assert 0 <= value.low <= value.high <= 1
+
+
+def test_a_hierarchy_is_learned_against_the_known_one_alone(tmp_path):
+    with pytest.raises(StudyError, match="known hierarchy"):
+        planned(tmp_path, arms=[MASH], reference="mash", knowledge={"ontology": "mash"})
+
+
+def test_a_first_step_trains_no_long_generator(tmp_path):
+    arm = {**AUGMENTED, "augment": {"generator": "gpt", "training": {"epochs": 500}}}
+    del arm["designs"], arm["parts"]
+    plan = planned(tmp_path, arms=[arm], reference="medtree")
+    spec = next(iter(plan.trials.values()))
+    assert spec.augment.training["epochs"] == 500
+    assert rehearsed(spec).augment.generator == "marginals"

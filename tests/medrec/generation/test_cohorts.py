@@ -10,7 +10,7 @@ from medrec.batching import ResidentCohort
 from medrec.card.pages import pages
 from medrec.cohort import KINDS, Cohort
 from medrec.errors import ConfigError
-from medrec.generation._cohorts import UNUSED, as_cohort, extended
+from medrec.generation._cohorts import UNUSED, as_cohort, extended, only_codes
 from medrec.generation._histories import Histories, histories
 from medrec.knowledge.base import training_visits
 from tests.medrec.small import VOCABULARY, lists_of, small_cohort, to_codes
@@ -218,3 +218,19 @@ def test_where_nobody_came_twice_no_time_passes():
         codes={kind: cohort.codes[kind].take(first) for kind in KINDS},
     )
     assert not as_cohort(once, drawn(), 0).admitted.any()
+
+
+def test_only_some_codes_stay_in_visits_and_vocabularies():
+    cohort = small_cohort()
+    keep = {k: np.arange(len(cohort.vocabulary[k])) % 2 == 0 for k in KINDS}
+    found = only_codes(cohort, keep)
+    for kind in KINDS:
+        names = np.array(cohort.vocabulary[kind])
+        assert found.vocabulary[kind] == tuple(names[keep[kind]])
+        for visit in range(len(cohort.age)):
+            start, end = cohort.codes[kind].offsets[visit : visit + 2]
+            own = set(names[cohort.codes[kind].values[start:end]]) & set(found.vocabulary[kind])
+            start, end = found.codes[kind].offsets[visit : visit + 2]
+            now = np.array(found.vocabulary[kind])[found.codes[kind].values[start:end]]
+            assert set(now) == own
+            assert len(now) == len(own)
