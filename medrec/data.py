@@ -1,13 +1,15 @@
 """What training may see of a cohort: patients on a device, and which of them are for what."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int64
+from torch import Tensor
 
 from medrec import splits
-from medrec.batching import ResidentCohort
+from medrec.batching import ResidentCohort, training_batches
 from medrec.cohort import Cohort
 from medrec.generation._base import NeuralGenerator
 from medrec.generation._histories import histories
@@ -39,6 +41,29 @@ class Data:
         if isinstance(self.resident, ResidentRecords):
             return self.resident.lengths
         return self.cohort.visits
+
+    def batches(
+        self, batch_size: int, generator: np.random.Generator
+    ) -> Iterator[Int64[Tensor, " batch"]]:
+        """Yields each training patient once, in random batches.
+
+        Visits are padded to the longest history of a batch, so histories of a batch are of
+        similar length. Records are read without padding, and mixed: whether a record ends is
+        learned from few tokens, and batches of short records alone would teach it in turns.
+        """
+        mixed = isinstance(self.resident, ResidentRecords)
+        order = np.zeros_like(self.sizes) if mixed else self.sizes
+        return training_batches(self.train, order[self.train], batch_size, generator)
+
+    def weight(self, patients: Int64[np.ndarray, " batch"]) -> float:
+        """Returns what a batch's mean loss counts: its tokens over those of a batch so large.
+
+        Then every token counts the same, and short records do not count more. Recommenders'
+        batches count 1 each.
+        """
+        if not isinstance(self.resident, ResidentRecords):
+            return 1.0
+        return float(self.sizes[patients].mean() / self.sizes[self.train].mean())
 
 
 def data_for(

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from medrec.batching import evaluation_batches, training_batches
+from medrec.batching import evaluation_batches
 from medrec.data import Data
 from medrec.distributed import ALONE
 from medrec.generation._base import NeuralGenerator
@@ -100,9 +100,7 @@ def _work(
     sizes = data.sizes
     order = np.random.default_rng(derived_seed(spec.seed, 2, 0))
     size, workers = spec.training.batch_size, spec.resources.workers
-    batches = [
-        batch[::workers] for batch in training_batches(data.train, sizes[data.train], size, order)
-    ]
+    batches = [batch[::workers] for batch in data.batches(size, order)]
     batches.sort(key=lambda batch: int(sizes[batch.numpy()].sum()))
     places = [(2 * i + 1) * len(batches) // (2 * _TYPICAL) for i in range(_TYPICAL)]
     settings = spec.training

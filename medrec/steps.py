@@ -60,7 +60,7 @@ class Stepper:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def take(
-        self, patients: Patients, sizes: Sizes, step: Step, stop: bool
+        self, patients: Patients, sizes: Sizes, step: Step, stop: bool, weight: float = 1.0
     ) -> tuple[Float[Tensor, ""], bool]:
         """Takes one step and returns the batch's mean loss, and whether to stop.
 
@@ -69,6 +69,7 @@ class Stepper:
             sizes: visits of each patient, or tokens of each record: what a mean loss counts.
             step: where training stands.
             stop: whether this worker is told to stop; if one is, all do.
+            weight: of the batch among others.
         """
         group = self.group
         own = slice(group.rank, None, group.workers)  # long and short histories for everybody
@@ -82,7 +83,7 @@ class Stepper:
             logits = forward(self.model, batch, self.settings.precision)
             told = Step(step.epoch, step.threshold, patient_weight=of_patients / share)
             loss = share * self.model.loss(logits, batch, told)
-            loss.backward()
+            (weight * loss).backward()
         loss = loss.detach()
         if group.workers > 1:
             loss, stop = self._summed(loss, stop)

@@ -20,7 +20,6 @@ from jaxtyping import Float
 from safetensors.torch import load, save
 from torch import Tensor
 
-from medrec.batching import training_batches
 from medrec.checkpoint import (
     Progress,
     optimiser_tensors,
@@ -213,10 +212,10 @@ class _Loop:
                 # Other workers than before: the same batches, but dropout is drawn anew.
                 torch.manual_seed(derived_seed(self.spec.seed, 1, epoch, rank, done))
         size = self.spec.training.batch_size
-        batches = training_batches(train, sizes[train], size, order)
-        for patients in islice(batches, done, None):
+        for patients in islice(self.data.batches(size, order), done, None):
             counts = sizes[patients.numpy()]
-            loss, stop = self.stepper.take(patients, counts, where, self.notice())
+            weight = self.data.weight(patients.numpy())
+            loss, stop = self.stepper.take(patients, counts, where, self.notice(), weight)
             total += loss * int(counts.sum())
             done += 1
             if stop:
