@@ -120,13 +120,8 @@ def apply(
     if coding is None:
         raise CohortError(need_training_cohort(learned, "its codes were not all kept"))
     told, left_out = (cohort, {}) if home is cohort else recode(cohort, coding, patients)
-    knowledge = knowledge_of(home or told, spec.knowledge, cache)
-    if home is not None:
-        _, knowledge = produced(home, knowledge, spec, cache)
-    elif spec.knowledge.ontology == "mash":
-        why = "its hierarchy of codes was learned from those patients"
-        raise CohortError(need_training_cohort(learned, why))
-    else:
+    knowledge = knowledge_of(learned, home, told, cache)
+    if home is None:
         for name in OF_PATIENTS:  # those of `told` would be another cohort's
             object.__delattr__(knowledge, name)
     model = restored(learned, knowledge)
@@ -237,12 +232,31 @@ def need_training_cohort(learned: Learned, why: str) -> str:
     )
 
 
-def knowledge_of(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None) -> Knowledge:
-    """Returns the knowledge that the model was trained with.
+def knowledge_of(
+    learned: Learned, home: Cohort | None, told: Cohort, cache: Path | None
+) -> Knowledge:
+    """Returns the knowledge that the model was trained with, as far as it is there.
+
+    Args:
+        learned: the model.
+        home: the cohort it was trained on, if that is there.
+        told: another cohort in its codes, where it is not.
+        cache: folder for derived knowledge.
 
     Raises:
         KnowledgeError: the tables are others.
+        CohortError: its hierarchy was learned from patients who are not there.
     """
+    knowledge = _tables(home or told, learned.spec.knowledge, cache)
+    if home is not None:
+        return produced(home, knowledge, learned.spec, cache)[1]
+    if learned.spec.knowledge.ontology == "mash":
+        why = "its hierarchy of codes was learned from those patients"
+        raise CohortError(need_training_cohort(learned, why))
+    return knowledge
+
+
+def _tables(cohort: Cohort, spec: KnowledgeSpec, cache: Path | None) -> Knowledge:
     found = read_tables(spec, cohort).fingerprint
     if found != spec.fingerprint:
         raise KnowledgeError(

@@ -17,7 +17,6 @@ from medrec.cohort import KINDS, Codes, Cohort, Provenance
 from medrec.errors import CohortError, InputError
 from medrec.generation._base import FittedGenerator, NeuralGenerator
 from medrec.generation._cohorts import as_cohort
-from medrec.producing import produced
 from medrec.spec import TASKS
 
 _UNKNOWN = "unknown"
@@ -59,13 +58,7 @@ def draw_cohort(
     torch.set_num_threads(max(1, int(spec.resources.cpus)))
     home = home_of(learned, None, trained_on)
     source = home or _nobody(learned)
-    knowledge = knowledge_of(source, spec.knowledge, cache)
-    if home is not None:
-        _, knowledge = produced(home, knowledge, spec, cache)
-    elif spec.knowledge.ontology == "mash":
-        why = "its hierarchy of codes was learned from those patients"
-        raise CohortError(need_training_cohort(learned, why))
-    model = restored(learned, knowledge)
+    model = restored(learned, knowledge_of(learned, home, source, cache))
     assert isinstance(model, NeuralGenerator | FittedGenerator)  # noqa: S101  of that task
     if isinstance(model, NeuralGenerator):
         model.eval()

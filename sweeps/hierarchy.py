@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 import numpy as np
-import yaml
 from rich.console import Console
 
 from medrec.cohort import Cohort
-from medrec.errors import ConfigError, KnowledgeError
+from medrec.errors import KnowledgeError
 from medrec.exports._base import Layout, whole
+from sweeps.study import setting_of
 
 _TREE, _PAGE, _MATCHES = "tree.json", "tree.html", "matches.csv"
 LAYOUT = Layout(
@@ -76,7 +76,7 @@ def command(
 
     if other_bundle is not None and other is None:
         raise click.UsageError("--other-bundle belongs to --other; give that, too.")
-    config = settings_of(dict(_setting(text) for text in settings))
+    config = settings_of(dict(setting_of(text) for text in settings))
     for place in (bundle, other_bundle):
         if place is not None and not place.is_dir():
             raise KnowledgeError(f"There is no knowledge bundle {place}.")
@@ -97,16 +97,6 @@ def command(
             (fresh / _MATCHES).write_text(_csv(pairs), encoding="utf-8")
             told += f"; {_matched(pairs)}"
     click.echo(f"{out}: {told}")
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    field, separator, value = text.partition("=")
-    if not separator or not field:
-        raise ConfigError(f"`--set` takes FIELD=VALUE, as geometry=euclidean, but got {text!r}.")
-    try:
-        return field, yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"`--set {field}`: {value!r} is no value in YAML.") from error
 
 
 def _told(kinds: tuple[str, ...]) -> str:

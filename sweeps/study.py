@@ -260,7 +260,7 @@ def load_study(source: str, settings: tuple[str, ...] = ()) -> Study:
     """
     path = _find(source)
     content = read_yaml(path)
-    changes = [_setting(text) for text in settings]
+    changes = [setting_of(text) for text in settings]
     for field, value in changes:
         if field == "scale":
             content["scale"] = value
@@ -314,8 +314,12 @@ def _find(source: str) -> Path:
     )
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    """Returns field and value of `training.epochs=5`."""
+def setting_of(text: str) -> tuple[str, Any]:
+    """Returns field and value of `training.epochs=5`.
+
+    Raises:
+        StudyError: it has no such form.
+    """
     field, separator, value = text.partition("=")
     if not separator or not field:
         raise StudyError(f"--set takes field=value, but got {text!r}. Example: --set seeds=[0,1].")

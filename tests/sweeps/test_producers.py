@@ -208,7 +208,7 @@ def test_hierarchy_writes_a_tree_and_matches(arranged, tmp_path):
     [
         (["--set", "dim=1"], "dim"),
         (["--set", "dims=4"], "dims"),
-        (["--set", "dim"], "FIELD=VALUE"),
+        (["--set", "dim"], "field=value"),
         (["--bundle", "nowhere"], "no knowledge bundle"),
         (["--other-bundle", "x"], "--other"),
         (["--set", "institutions=versions"], "ICD-10"),
