@@ -406,7 +406,7 @@ def test_every_setting_is_described(name):
 
 
 def test_every_search_space_has_its_model():
-    assert plugins.names("search_spaces") == SPACES
+    assert set(plugins.names("search_spaces")) <= set(plugins.models())
 
 
 @pytest.mark.parametrize("name", SPACES)
