@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from medrec import splits
-from medrec.spec import CohortRef, KnowledgeSpec, Protocol, Resources, Training, TrialSpec
+from medrec.spec import (
+    Augment,
+    CohortRef,
+    KnowledgeSpec,
+    Protocol,
+    Resources,
+    Training,
+    TrialSpec,
+)
 from sweeps.errors import StudyError
 from sweeps.plan import make_plan
 from sweeps.record import StudyRecord
@@ -118,9 +126,11 @@ OTHER = [
     {"seed": 1},
     {"cohort": CohortRef(path="here", fingerprint="e" * 64)},
     {"knowledge": KnowledgeSpec(fingerprint="k")},
+    {"augment": Augment(generator="bigram")},
+    {"augment": Augment(generator="bigram", real=False)},
     *({"training": Training(**{k: v})} for k, v in (
         ("epochs", 3), ("batch_size", 3), ("learning_rate", 0.5), ("weight_decay", 0.5),
-        ("clip_norm", 1.0), ("precision", "bf16"),
+        ("clip_norm", 1.0), ("precision", "bf16"), ("schedule", "linear"),
     )),
     *({"protocol": Protocol(**{k: v})} for k, v in (
         ("threshold", 0.4), ("select", "f1"), ("visits", "transitions"),
