@@ -4,7 +4,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from search_spaces._base import Ablation, Space, logarithmic
 
-# Dimensions 8 to 64 are those that 3.3 names; all other ranges are ours.
+# All ranges are ours.
 SPACE: Space = {
     "dim": CategoricalDistribution([8, 16, 32, 64]),
     "geometry": CategoricalDistribution(["hyperbolic", "euclidean"]),
@@ -23,7 +23,7 @@ SPACE: Space = {
     "latent_size": IntDistribution(3, 12),
 }
 
-# Those of 3.3; published ones were not found. Without alignment matters to two institutions only.
+# Published ablations were not found. Alignment matters to two institutions only.
 ABLATIONS = {
     "no_alignment": Ablation("without alignment", {"alignment": "none"}),
     "no_text": Ablation("without text half", {"use_text": False}),

@@ -1,4 +1,4 @@
-"""Stage III of MASH: latent nodes below skeleton nodes, by clustering (3.3, our reconstruction).
+"""Stage III of MASH: latent nodes below skeleton nodes, by clustering (our reconstruction).
 
 Below each skeleton node its codes are clustered with average linkage on their distances (scipy),
 and the dendrogram is cut: at most one latent level where a hierarchy is known, up to three where

@@ -1,4 +1,4 @@
-"""What a learned hierarchy is measured at, on codes whose parents were hidden (3.3).
+"""What a learned hierarchy is measured at, on codes whose parents were hidden.
 
 A unit is a code; terms are over all codes, those that were not held out with denominator 0.
 Distances and classes are of codes of one kind.

@@ -1,4 +1,4 @@
-"""Stage II of MASH: vectors of codes and known nodes in the Poincaré ball (3.3, reconstructed).
+"""Stage II of MASH: vectors of codes and known nodes in the Poincaré ball (reconstructed).
 
 A network takes the stage-I vector of a node to a tangent vector at the origin, z = exp_0(MLP(x)),
 so that Adam on the network's weights is an optimiser on the ball too (tangent parametrisation).

@@ -154,7 +154,7 @@ PUBLISHED = {
 
 
 def shape(tree: Tree) -> Shape:
-    """Returns what the table of 3.2 says of a tree."""
+    """Returns the row of a tree in the table of shapes."""
     kinds = Counter(tree.kinds)
     counts = tree.child_counts
     inner = counts[counts > 0]

@@ -50,7 +50,7 @@ class MashConfig(ModelConfig):
     institutions: Division = Field(
         default="whole",
         description="whole: one; renamed: halves of the patients, the second with other codes; "
-        "versions: visits coded in ICD-9 against ICD-10 (3.3)",
+        "versions: visits coded in ICD-9 against ICD-10",
     )
     second_titles: Titles = Field(
         default="abbreviated", description="titles of the second half where codes are renamed"
@@ -88,7 +88,7 @@ class MashConfig(ModelConfig):
     geometry: Geometry = Field(
         default="hyperbolic", description="of stage II; hyperbolic is the paper's"
     )
-    dim: int = Field(default=16, ge=2, le=256, description="of stage II (3.3 names 8 to 64)")
+    dim: int = Field(default=16, ge=2, le=256, description="of stage II; searched from 8 to 64")
     hidden: int = Field(default=256, ge=4, le=4096, description="width of the hidden layer")
     steps: int = Field(default=600, ge=1, le=100_000, description="of Adam in stage II")
     batch: int = Field(default=256, ge=2, le=8192, description="pairs, and triplets, of a step")
