@@ -46,7 +46,7 @@ def _code_digest(model: str, root: Path) -> str:
 
 def code_modules(model: str, root: Path = ROOT) -> tuple[str, ...]:
     """Returns the modules of medrec that decide a trial of the model, sorted."""
-    waiting = ["medrec.trial", f"medrec.models.{model}"]
+    waiting = ["medrec.trial", *(f"{package}.{model}" for package in plugins.MODELS)]
     waiting += [f"medrec.metrics.{name}" for name in plugins.names("medrec.metrics")]
     seen: set[str] = set()
     while waiting:

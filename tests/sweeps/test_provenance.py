@@ -77,7 +77,7 @@ print(json.dumps([name for name in sys.modules if name.startswith("medrec.")]))
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert found.returncode == 0, found.stderr
     imported = set(json.loads(found.stdout.splitlines()[-1]))
-    packages = {name for name in imported if f"{name}." in " ".join(imported)}
+    packages = {name for name in imported if (ROOT / name.replace(".", "/")).is_dir()}
     known = set(code_modules("gamenet")) | {"medrec.rehearsal"}
     assert imported - packages - known == set()
 
@@ -155,3 +155,9 @@ def test_distinct_values_are_gathered_with_the_earliest_start_and_the_latest_end
         "torch": ("2.7", "2.8"),
     }
     assert provenance([]) == {}
+
+
+def test_the_code_of_a_generator_is_its_own_too():
+    assert "medrec.generation.bigram" in code_modules("bigram")
+    assert "medrec.generation.gpt" in code_modules("hisgt")  # which it builds upon
+    assert "medrec.generation.hisgt" not in code_modules("bigram")
