@@ -137,10 +137,14 @@ class Cohort:
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return starts + within
 
-    def carriers(self, kind: Kind) -> Int64[np.ndarray, " codes"]:
-        """Returns how many patients have each code of a kind."""
-        visit = np.repeat(np.arange(len(self.age)), self.codes[kind].counts)
-        return self._patients_with(self.codes[kind].values, visit, len(self.vocabulary[kind]))
+    def carriers(self, kind: Kind, split: int | None = None) -> Int64[np.ndarray, " codes"]:
+        """Returns how many patients, of one split or of all, have each code of a kind."""
+        rows = np.arange(len(self.age))
+        if split is not None:
+            rows = self.visits_of(self.members(split))
+        codes = self.codes[kind].take(rows)
+        visit = np.repeat(rows, codes.counts)
+        return self._patients_with(codes.values, visit, len(self.vocabulary[kind]))
 
     def served(self) -> Int64[np.ndarray, " services"]:
         """Returns how many patients each service cared for."""

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from rich.console import Console
 
 from medrec import splits
@@ -21,13 +20,7 @@ def _without_rare(drawn: Cohort, home: Cohort) -> tuple[Cohort, int]:
     """Returns the cohort without codes that few training patients have, and how many these are."""
     from medrec.generation._cohorts import only_codes
 
-    keep = {}
-    rows = home.visits_of(home.members(splits.TRAIN))
-    patient = np.repeat(np.arange(home.patients), home.visits)[rows]
-    for kind in KINDS:
-        codes = home.codes[kind].take(rows)
-        pairs = np.unique(np.stack([codes.values, np.repeat(patient, codes.counts)]), axis=1)
-        keep[kind] = np.bincount(pairs[0], minlength=len(home.vocabulary[kind])) >= FEWEST
+    keep = {kind: home.carriers(kind, splits.TRAIN) >= FEWEST for kind in KINDS}
     return only_codes(drawn, keep), sum(int((~kept).sum()) for kept in keep.values())
 
 

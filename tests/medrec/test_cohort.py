@@ -277,3 +277,16 @@ def test_carriers_are_patients_not_visits():
         assert cohort.carriers(kind).tolist() == expected
     services = [set(cohort.service[a:b].tolist()) for a, b in pairwise(first.tolist())]
     assert cohort.served().tolist() == [sum(s in found for found in services) for s in (0, 1)]
+
+
+@pytest.mark.parametrize("split", [None, 0, 1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_carriers_are_counted_once_each_in_all_or_one_split(kind, split):
+    cohort = small_cohort()
+    codes, expected = cohort.codes[kind], [0] * len(cohort.vocabulary[kind])
+    for patient in range(cohort.patients):
+        if split is None or cohort.split[patient] == split:
+            first, last = codes.offsets[cohort.offsets[patient : patient + 2]]
+            for code in set(codes.values[first:last].tolist()):
+                expected[code] += 1
+    assert cohort.carriers(kind, split).tolist() == expected
